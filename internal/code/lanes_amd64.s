@@ -1,0 +1,56 @@
+#include "textflag.h"
+
+// func hasAES() bool
+TEXT ·hasAES(SB), NOSPLIT, $0-1
+	MOVL $1, AX
+	XORL CX, CX
+	CPUID
+	SHRL $25, CX
+	ANDL $1, CX
+	MOVB CX, ret+0(FP)
+	RET
+
+#define ROUND(offset, OP) \
+	MOVUPS offset(AX), X8 \
+	OP X8, X0 \
+	OP X8, X1 \
+	OP X8, X2 \
+	OP X8, X3 \
+	OP X8, X4 \
+	OP X8, X5 \
+	OP X8, X6 \
+	OP X8, X7
+
+// func encryptLanes(keys *laneKeys, out, in *[lanes][aes.BlockSize]byte)
+TEXT ·encryptLanes(SB), NOSPLIT, $0-24
+	MOVQ keys+0(FP), AX
+	MOVQ out+8(FP), DI
+	MOVQ in+16(FP), SI
+	MOVUPS 0(SI), X0
+	MOVUPS 16(SI), X1
+	MOVUPS 32(SI), X2
+	MOVUPS 48(SI), X3
+	MOVUPS 64(SI), X4
+	MOVUPS 80(SI), X5
+	MOVUPS 96(SI), X6
+	MOVUPS 112(SI), X7
+	ROUND(0, PXOR)
+	ROUND(16, AESENC)
+	ROUND(32, AESENC)
+	ROUND(48, AESENC)
+	ROUND(64, AESENC)
+	ROUND(80, AESENC)
+	ROUND(96, AESENC)
+	ROUND(112, AESENC)
+	ROUND(128, AESENC)
+	ROUND(144, AESENC)
+	ROUND(160, AESENCLAST)
+	MOVUPS X0, 0(DI)
+	MOVUPS X1, 16(DI)
+	MOVUPS X2, 32(DI)
+	MOVUPS X3, 48(DI)
+	MOVUPS X4, 64(DI)
+	MOVUPS X5, 80(DI)
+	MOVUPS X6, 96(DI)
+	MOVUPS X7, 112(DI)
+	RET
