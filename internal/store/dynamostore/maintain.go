@@ -1,0 +1,79 @@
+package dynamostore
+
+import (
+	"cmp"
+	"context"
+	"math/rand/v2"
+	"strings"
+
+	"github.com/terselink/terse"
+)
+
+// maintain does the background work now and then; on how many nodes at once does not matter.
+func (s *Store) maintain(ctx context.Context) {
+	for {
+		// Not all nodes at the same moment.
+		if waitFor(ctx, s.opts.MaintainEvery/2+rand.N(s.opts.MaintainEvery)) != nil {
+			return
+		}
+		if err := s.Maintain(ctx); err != nil && ctx.Err() == nil {
+			s.opts.Log.Warn("dynamodb: background work failed; it is tried again", "error", err)
+		}
+	}
+}
+
+// Maintain forgets changes older than two days and clears away what dead processes left. It may be called at any
+// time, on any number of nodes.
+func (s *Store) Maintain(ctx context.Context) error {
+	if err := s.enter(ctx, "maintain"); err != nil {
+		return err
+	}
+	if err := s.moveFloor(ctx); err != nil {
+		return err
+	}
+	if o := s.sweep(ctx); o != nil {
+		return o.readErr("maintain")
+	}
+	return nil
+}
+
+// moveFloor moves the floor of the feed over the buckets whose changes are older than forgetAfter. The
+// table's TTL removes them long after that, so a number above the floor that is missing was never used.
+func (s *Store) moveFloor(ctx context.Context) error {
+	const op = "forget changes"
+	head, o := s.getItem(ctx, feedKey)
+	if o != nil {
+		return o.readErr(op)
+	}
+	floor, last := getNum(head, "feed_floor"), getNum(head, "feed_last")
+	oldest := s.opts.Clock() - terse.Millis(forgetAfter.Milliseconds())
+	// The first bucket whose first change is young, by bisection: times rise along the feed. One without
+	// any item is old, but for the last, which is being written.
+	low, high := floor>>bucketBits, last>>bucketBits
+	for low < high {
+		mid := low + (high-low)/2
+		page, _, o := s.query(ctx, rangeQuery{pk: bucketPK(mid << bucketBits), limit: 1})
+		if o != nil {
+			return o.readErr(op)
+		}
+		if len(page) == 0 || terse.Millis(getInt(page[0], "at")) < oldest {
+			low = mid + 1
+		} else {
+			high = mid
+		}
+	}
+	// The bucket before begins old and may end young: it stays.
+	if low == 0 || (low-1)<<bucketBits <= floor+1 {
+		return nil
+	}
+	to := (low-1)<<bucketBits - 1
+	_, o = s.update(ctx, feedKey, "SET feed_floor = :f", "attribute_not_exists(feed_floor) OR feed_floor < :f", nil, item{":f": num(to)})
+	if o != nil && o.class != condition {
+		return o.readErr(op)
+	}
+	return nil
+}
+
+func compareKeys(a, b key) int {
+	return cmp.Or(strings.Compare(a.pk, b.pk), strings.Compare(a.sk, b.sk))
+}

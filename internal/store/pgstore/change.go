@@ -1,0 +1,98 @@
+package pgstore
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/terselink/terse"
+)
+
+// changesQuery reads both tables of the feed in the order of seq, up to where nothing can appear any more.
+const changesQuery = `
+	select * from (
+		(select seq, 1::smallint, workspace_id, 1::bigint, at, first_number, links, '' as doc_kind, '' as doc_id
+			from terse.inserts where seq > $1 and seq < (select terse.feed_end()) order by seq limit $2)
+		union all
+		(select seq, kind, workspace_id, version, at, coalesce(number, 0), 1, coalesce(doc_kind, ''), coalesce(doc_id, '')
+			from terse.changes where seq > $1 and seq < (select terse.feed_end()) order by seq limit $2)
+	) f order by seq limit $2`
+
+// Changes implements terse.Store. A change shows when every transaction that began before it was written has
+// ended, so a transaction that somebody leaves open holds the feed up; the server ends its own after CallTimeout.
+func (s *Store) Changes(ctx context.Context, after uint64, limit int) ([]terse.Change, error) {
+	const op = "changes"
+	if limit < 1 {
+		return nil, terse.Invalid("limit", "at least 1")
+	}
+	ctx, cancel, err := s.enter(ctx, op)
+	if err != nil {
+		return nil, err
+	}
+	defer cancel()
+	if after >= math.MaxInt64 {
+		return nil, nil
+	}
+	var list []terse.Change
+	err = s.query(ctx, op, func(r pgx.Rows) error {
+		var seq, version, number, links int64
+		var kind int16
+		var workspace int32
+		var at time.Time
+		var docKind, docID string
+		if err := r.Scan(&seq, &kind, &workspace, &version, &at, &number, &links, &docKind, &docID); err != nil {
+			return err
+		}
+		c := terse.Change{
+			Seq: uint64(seq), Kind: terse.ChangeKind(kind), Workspace: terse.WorkspaceID(workspace), At: terse.MillisOf(at),
+			Version: uint64(version), DocKind: terse.Kind(docKind), DocID: docID,
+		}
+		if c.Kind != terse.ChangeDocument {
+			c.Runs = []terse.Run{{First: terse.LinkNumber(number), Count: uint64(links)}}
+		}
+		list = append(list, c)
+		return nil
+	}, changesQuery, int64(after), int64(limit))
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
+}
+
+// maintain forgets old changes until ctx ends.
+func (s *Store) maintain(ctx context.Context) {
+	t := time.NewTicker(s.o.MaintainEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		if err := s.trim(ctx); err != nil && ctx.Err() == nil {
+			s.o.Log.Warn("old changes stay until the next try", "error", err)
+		}
+	}
+}
+
+// trimChanges is how many changes one statement forgets.
+const trimChanges = 5_000
+
+// trim forgets changes that are older than FeedMaxAge, oldest first.
+func (s *Store) trim(ctx context.Context) error {
+	for {
+		call, cancel := context.WithTimeout(ctx, s.o.CallTimeout)
+		tag, err := s.pool.Exec(call, `with old as (select seq, at from terse.changes order by seq limit $2)
+			delete from terse.changes c using old where c.seq = old.seq and old.at < now() - make_interval(secs => $1)`,
+			s.o.FeedMaxAge.Seconds(), int64(trimChanges))
+		cancel()
+		if err != nil {
+			return failure(ctx, "forget old changes", err, false)
+		}
+		if tag.RowsAffected() < trimChanges {
+			return nil
+		}
+	}
+}

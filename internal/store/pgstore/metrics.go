@@ -1,0 +1,55 @@
+package pgstore
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Collector returns the store's metrics for Prometheus.
+func (s *Store) Collector() prometheus.Collector { return &collector{s} }
+
+type collector struct{ s *Store }
+
+func describe(name, help string) *prometheus.Desc {
+	return prometheus.NewDesc("terse_store_postgres_"+name, help, nil, nil)
+}
+
+var (
+	descLinks   = describe("links_inserted_total", "Links inserted.")
+	descCommits = describe("commits_total", "Transactions that were committed.")
+	descRetried = describe("retried_total", "Transactions that were run again after they met another.")
+	descUnknown = describe("unknown_outcomes_total", "Writes whose connection was lost while they committed.")
+	descConns   = describe("connections", "Open connections to the primary.")
+	descBusy    = describe("connections_busy", "Connections to the primary that are in use.")
+	descWaits   = describe("connection_waits_total", "Calls that had to wait for a connection.")
+	descReplica = describe("replica_usable", "1 if redirects read from the replica now.")
+)
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{descLinks, descCommits, descRetried, descUnknown, descConns, descBusy, descWaits, descReplica} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	count := func(d *prometheus.Desc, v uint64) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v))
+	}
+	gauge := func(d *prometheus.Desc, v float64) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v)
+	}
+	count(descLinks, c.s.inserted.Load())
+	count(descCommits, c.s.commits.Load())
+	count(descRetried, c.s.retried.Load())
+	count(descUnknown, c.s.unknown.Load())
+	st := c.s.pool.Stat()
+	gauge(descConns, float64(st.TotalConns()))
+	gauge(descBusy, float64(st.AcquiredConns()))
+	count(descWaits, uint64(st.EmptyAcquireCount()))
+	if r := c.s.replica; r != nil {
+		usable := 0.0
+		if r.usable() {
+			usable = 1
+		}
+		gauge(descReplica, usable)
+	}
+}
