@@ -1,0 +1,1 @@
+(function(){var o=document.getElementById("open"),e=document.getElementById("get")||document.getElementById("web");if(e){var t=setTimeout(function(){if(!document.hidden)location.replace(e.href)},1500);document.addEventListener("visibilitychange",function(){if(document.hidden)clearTimeout(t)})}location.href=o.href})()
