@@ -1,0 +1,244 @@
+package duckdb
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/analytics"
+)
+
+// plan says which days of a query are read from the rollups and which are read raw. Both
+// give the same numbers (TestConformance), so the choice is one of speed alone.
+type plan struct {
+	rolled []int64
+	raw    []dayView
+}
+
+// scopeOf returns the condition of the rows of a query's scope in rday, r15 and rdim. every: each scope of this
+// kind has rows on every day with clicks.
+func (s *statement) scopeOf(q analytics.Query) (cond string, every bool) {
+	scope, id, domain := scopeWorkspace, "0", "''"
+	switch {
+	case q.Scope.Link != 0:
+		scope, id = scopeLink, number(q.Scope.Link)
+	case q.Scope.Campaign != 0:
+		scope, id = scopeCampaign, number(q.Scope.Campaign)
+	case q.Scope.Domain != "":
+		scope, domain = scopeDomain, s.param(q.Scope.Domain)
+	}
+	cond = "workspace_id = " + number(q.Workspace) + " AND scope = " + strconv.Itoa(scope) + " AND id = " + id + " AND domain = " + domain
+	return cond, scope == scopeWorkspace || scope == scopeDomain
+}
+
+// dayList returns a condition on the column day.
+func dayList(days []int64) string {
+	list := make([]string, len(days))
+	for i, day := range days {
+		list[i] = strconv.FormatInt(day, 10)
+	}
+	return "day IN (" + strings.Join(list, ", ") + ")"
+}
+
+// split makes the plan of a query. able says whether a closed day can be answered from the
+// rollups; dim is the dimension that is read from rdim, "" for none.
+func (d *DB) split(ctx context.Context, days []dayView, q analytics.Query, dim analytics.Dimension, filtered bool, able func(v dayView) bool) (plan, error) {
+	if q.Scope.Tag != "" { // tags are looked up; a click may have several
+		return onlyRaw(days, q), nil
+	}
+	var p plan
+	var candidates []dayView
+	for _, v := range within(days, q) {
+		switch {
+		// Where raw clicks have been removed there is nothing else.
+		case v.rolled && (able(v) || !v.raw()):
+			candidates = append(candidates, v)
+		case v.raw():
+			p.raw = append(p.raw, v)
+		}
+	}
+	if len(candidates) == 0 {
+		return p, nil
+	}
+	list := make([]int64, len(candidates))
+	for i, v := range candidates {
+		list[i] = v.day
+	}
+	var s statement
+	scope, every := s.scopeOf(q)
+	botVisits := map[int64]int64{}
+	if err := d.scan(ctx, "SELECT day, bot_visits FROM rday WHERE "+dayList(list)+" AND "+scope, func(r *sql.Rows) error {
+		var day, n int64
+		err := r.Scan(&day, &n)
+		botVisits[day] = n
+		return err
+	}, s.args...); err != nil {
+		return p, err
+	}
+	cut := map[int64]bool{}
+	if filtered { // the value may be among the others
+		err := d.scan(ctx, "SELECT DISTINCT day FROM rdim WHERE other AND dim = '"+string(dim)+"' AND "+dayList(list)+" AND "+scope, func(r *sql.Rows) error {
+			var day int64
+			err := r.Scan(&day)
+			cut[day] = true
+			return err
+		}, s.args...)
+		if err != nil {
+			return p, err
+		}
+	}
+	for _, v := range candidates {
+		n, found := botVisits[v.day]
+		switch {
+		case !v.raw(), (found || every) && (n == 0 || q.Bots == analytics.BotsExclude) && !cut[v.day]:
+			p.rolled = append(p.rolled, v.day)
+		default:
+			p.raw = append(p.raw, v)
+		}
+	}
+	return p, nil
+}
+
+// onlyRaw is the plan of a query that the rollups know nothing of.
+func onlyRaw(days []dayView, q analytics.Query) plan { return plan{raw: rawDays(within(days, q))} }
+
+// planSummary: whole days, with no filter or one value of one dimension.
+func (d *DB) planSummary(ctx context.Context, days []dayView, q analytics.Query) (plan, error) {
+	whole := func(v dayView) bool { return inDay(q, v.day) == "" }
+	switch {
+	case len(q.Filters) == 0 && q.RedirectsOnly():
+		return d.split(ctx, days, q, "", false, whole)
+	case len(q.Filters) == 1 && !q.Filters[0].Not && len(q.Filters[0].Values) == 1 && q.Filters[0].Dim != analytics.Tag && (q.RedirectsOnly() || q.Filters[0].Dim == analytics.Outcome):
+		return d.split(ctx, days, q, q.Filters[0].Dim, true, whole)
+	}
+	return onlyRaw(days, q), nil
+}
+
+// planBreakdown: whole days, with filters on nothing but the dimension itself.
+func (d *DB) planBreakdown(ctx context.Context, days []dayView, q analytics.Query) (plan, error) {
+	if q.By == analytics.Tag || q.Search != "" || !q.RedirectsOnly() && q.By != analytics.Outcome {
+		return onlyRaw(days, q), nil
+	}
+	for _, f := range q.Filters {
+		if f.Dim != q.By {
+			return onlyRaw(days, q), nil
+		}
+	}
+	return d.split(ctx, days, q, q.By, len(q.Filters) > 0, func(v dayView) bool { return inDay(q, v.day) == "" })
+}
+
+// planTimeseries: no filter, and points whose bounds lie on quarters of an hour and whose
+// visitors the rollup has (analytics.Segment).
+func (d *DB) planTimeseries(ctx context.Context, days []dayView, q analytics.Query, starts []terse.Millis) (plan, error) {
+	if len(q.Filters) > 0 || !q.RedirectsOnly() || q.Interval == analytics.Minute {
+		return onlyRaw(days, q), nil
+	}
+	return d.split(ctx, days, q, "", false, func(v dayView) bool {
+		return !slices.ContainsFunc(q.DaySegments(starts, v.day), func(g analytics.Segment) bool { return !g.Known() })
+	})
+}
+
+// planSlots: no filter, and a range whose ends lie on quarters of an hour.
+func (d *DB) planSlots(ctx context.Context, days []dayView, q analytics.Query) (plan, error) {
+	if len(q.Filters) > 0 || !q.RedirectsOnly() || q.From%slotMillis != 0 || q.To%slotMillis != 0 {
+		return onlyRaw(days, q), nil
+	}
+	return d.split(ctx, days, q, "", false, func(dayView) bool { return true })
+}
+
+// rolledSlots returns the SELECT of the closed days of Slots: k, c.
+func (s *statement) rolledSlots(rolled []int64, q analytics.Query) string {
+	scope, _ := s.scopeOf(q)
+	c := byBots(q.Bots, "clicks")
+	return fmt.Sprintf("SELECT day * 96 + slot AS k, %s AS c FROM r15 WHERE %s AND %s AND %s > 0 AND k >= %d AND k < %d", c, dayList(rolled), scope, c, q.From/slotMillis, q.To/slotMillis)
+}
+
+// rolledTimeseries adds closed days to the points.
+func (d *DB) rolledTimeseries(ctx context.Context, rolled []int64, q analytics.Query, starts []terse.Millis, points []analytics.Point) error {
+	byDay := make(map[int64][]analytics.Segment, len(rolled))
+	for _, day := range rolled {
+		byDay[day] = q.DaySegments(starts, day)
+	}
+	var s statement
+	scope, _ := s.scopeOf(q)
+	query := "SELECT day, slot, clicks_p, clicks_b, qr_p, qr_b, v15, v60, firsts, lasts FROM r15 WHERE " + dayList(rolled) + " AND " + scope
+	return d.scan(ctx, query, func(rows *sql.Rows) error {
+		var r analytics.SlotRow
+		var day int64
+		if err := rows.Scan(&day, &r.Slot, &r.Clicks, &r.Bots, &r.QR, &r.BotsQR, &r.V15, &r.V60, &r.Firsts, &r.Lasts); err != nil {
+			return err
+		}
+		at := terse.Millis(r.Slot * slotMillis)
+		for _, g := range byDay[day] {
+			if at >= g.From && at < g.To {
+				g.Add(&points[g.Bucket], &r, q.Bots)
+			}
+		}
+		return nil
+	}, s.args...)
+}
+
+// byBots returns the sum of a pair of measures that q.Bots chooses.
+func byBots(b analytics.Bots, name string) string {
+	switch b {
+	case analytics.BotsInclude:
+		return "(" + name + "_p + " + name + "_b)"
+	case analytics.BotsOnly:
+		return name + "_b"
+	}
+	return name + "_p"
+}
+
+// ofPeople returns a distinct count: only people have visitors.
+func ofPeople(b analytics.Bots, name string) string {
+	if b == analytics.BotsOnly {
+		return "0"
+	}
+	return name
+}
+
+// rolledSummary returns the statement of the closed days of a Summary, with the same row as summary.
+func (s *statement) rolledSummary(rolled []int64, q analytics.Query) string {
+	scope, _ := s.scopeOf(q)
+	table := "rday"
+	if len(q.Filters) > 0 {
+		table = "rdim"
+		scope += " AND " + s.rolledFilter(q.Filters[0])
+	}
+	cols := []string{byBots(q.Bots, "clicks"), ofPeople(q.Bots, "visitors"), ofPeople(q.Bots, "uniques"), byBots(q.Bots, "deduped"), byBots(q.Bots, "qr"), "clicks_p", "clicks_b"}
+	for i := range outcomes {
+		cols = append(cols, byBots(q.Bots, "o"+strconv.Itoa(i)))
+	}
+	for i := range cols {
+		cols[i] = "coalesce(sum(" + cols[i] + "), 0)::BIGINT"
+	}
+	return "SELECT " + strings.Join(cols, ", ") + " FROM " + table + " WHERE " + dayList(rolled) + " AND " + scope
+}
+
+// rolledBreakdown returns the SELECT of the closed days of a Breakdown: k, c, v, l, other.
+func (s *statement) rolledBreakdown(rolled []int64, q analytics.Query) string {
+	scope, _ := s.scopeOf(q)
+	for _, f := range q.Filters {
+		scope += " AND " + s.rolledFilter(f)
+	}
+	key := "txt"
+	if q.By.Numeric() {
+		key = "num"
+	}
+	clicks := byBots(q.Bots, "clicks")
+	return "SELECT " + key + " AS k, " + clicks + " AS c, " + ofPeople(q.Bots, "visitors") + " AS v, label AS l, other FROM rdim WHERE dim = '" + string(q.By) + "' AND " + dayList(rolled) + " AND " + scope +
+		" AND " + clicks + " > 0"
+}
+
+// rolledFilter returns the condition of a filter on the rows of its dimension in rdim.
+func (s *statement) rolledFilter(f analytics.Filter) string {
+	key := "txt"
+	if f.Dim.Numeric() {
+		key = "num"
+	}
+	return "dim = '" + string(f.Dim) + "' AND " + key + s.oneOf(f)
+}

@@ -1,0 +1,316 @@
+package duckdb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/terselink/terse/internal/analytics"
+)
+
+// Rollups of a closed day. They are computed from its file, written beside it into the record
+// (where they outlive the raw clicks), and loaded into tables of the same names. They hold
+// integers that add up over days, because visitors are counted per UTC day.
+//
+//	rday   one row for each scope
+//	r15    one row for each scope and quarter of an hour with clicks
+//	rdim   one row for each scope, dimension and value
+//	rlink  one row for each link: what LinkTotals needs
+//
+// Scopes are the workspace, each domain, and those campaigns and links that had at least
+// scopeRows clicks that day: the others are read raw, which is as quick, since clicks lie
+// sorted by link.
+const (
+	scopeWorkspace = iota
+	scopeCampaign
+	scopeDomain
+	scopeLink
+)
+
+// Options.scopeRows and Options.topValues default to these.
+const (
+	defaultScopeRows = 500
+	// The smallest values of a dimension beyond so many are one row, marked other.
+	defaultTopValues = 10_000
+)
+
+// slotMillis is the base of all time zones: a quarter of an hour.
+const (
+	slotMillis = 900_000
+)
+
+// measures are the numbers of rday and rdim: of people (_p) and of bots (_b). Those before
+// the outcomes count redirects, or everything where the dimension is the outcome.
+var measures = func() (list []measure) {
+	add := func(name, sql string) { list = append(list, measure{name, "coalesce(" + sql + ", 0)::BIGINT"}) }
+	for _, who := range []struct{ suffix, cond string }{{"_p", "NOT b"}, {"_b", "b"}} {
+		add("clicks"+who.suffix, sum("w", "red AND "+who.cond))
+		add("deduped"+who.suffix, sum("d", "red AND "+who.cond))
+		add("qr"+who.suffix, sum("q", "red AND "+who.cond))
+	}
+	add("visitors", "max(visitors)")
+	add("uniques", "max(uniques)")
+	// Bots have no visitor. Should some have one, queries that count bots read raw clicks.
+	add("bot_visits", sum("n", "b"))
+	for i, name := range outcomeNames {
+		add("o"+strconv.Itoa(i)+"_p", sum("w", "outcome = '"+name+"' AND NOT b"))
+		add("o"+strconv.Itoa(i)+"_b", sum("w", "outcome = '"+name+"' AND b"))
+	}
+	return list
+}()
+
+type measure struct{ name, sql string }
+
+// measureList returns the measures as a list of columns, by f.
+func measureList(f func(m measure) string) string {
+	list := make([]string, len(measures))
+	for i, m := range measures {
+		list[i] = f(m)
+	}
+	return strings.Join(list, ", ")
+}
+
+// scopeKey are the first columns of rday, r15 and rdim.
+const scopeKey = "workspace_id INTEGER NOT NULL, scope UTINYINT NOT NULL, id BIGINT NOT NULL, domain VARCHAR NOT NULL"
+
+// createRollups makes the tables.
+func createRollups() []string {
+	numbers := measureList(func(m measure) string { return m.name + " BIGINT NOT NULL" })
+	return []string{
+		"CREATE TABLE rday (day BIGINT NOT NULL, " + scopeKey + ", " + numbers + ")",
+		"CREATE TABLE r15 (day BIGINT NOT NULL, " + scopeKey + ", slot UTINYINT NOT NULL, clicks_p BIGINT NOT NULL, clicks_b BIGINT NOT NULL, " +
+			"qr_p BIGINT NOT NULL, qr_b BIGINT NOT NULL, v15 BIGINT NOT NULL, v60 BIGINT NOT NULL, firsts BIGINT NOT NULL, lasts BIGINT NOT NULL)",
+		"CREATE TABLE rdim (day BIGINT NOT NULL, " + scopeKey + ", dim VARCHAR NOT NULL, num BIGINT NOT NULL, txt VARCHAR NOT NULL, other BOOLEAN NOT NULL, label VARCHAR NOT NULL, " + numbers + ")",
+		"CREATE TABLE rlink (day BIGINT NOT NULL, workspace_id INTEGER NOT NULL, link_id BIGINT NOT NULL, clicks BIGINT NOT NULL, last BIGINT NOT NULL)",
+		"CREATE TABLE link_totals (workspace_id INTEGER NOT NULL, link_id BIGINT NOT NULL, clicks BIGINT NOT NULL, last BIGINT NOT NULL)",
+		"CREATE TABLE rolled (day BIGINT NOT NULL)",
+	}
+}
+
+var rollupTables = []string{"rday", "r15", "rdim", "rlink"}
+
+// forgetRollups returns the statements that take a day out of the tables.
+func forgetRollups(day int64) []string {
+	var list []string
+	for _, t := range append([]string{"rolled"}, rollupTables...) {
+		list = append(list, fmt.Sprintf("DELETE FROM %s WHERE day = %d", t, day))
+	}
+	return list
+}
+
+// loadRollups returns the statements that load a day from its files.
+func (d *DB) loadRollups(day int64) []string {
+	list := make([]string, len(rollupTables))
+	for i, t := range rollupTables {
+		list[i] = d.loadRollup(day, t)
+	}
+	return list
+}
+
+func (d *DB) loadRollup(day int64, table string) string {
+	return "INSERT INTO " + table + " SELECT * FROM " + parquet(quote(d.rollupFile(day, table)))
+}
+
+func (d *DB) rollupDir(day int64) string {
+	return filepath.Join(d.o.Record, rollupsFolder, "dt="+date(day))
+}
+
+func (d *DB) rollupFile(day int64, table string) string {
+	return filepath.Join(d.rollupDir(day), table+".parquet")
+}
+
+// rollUp computes the rollups of the days of changes, of which each has its clicks in one file, and writes them into the
+// record. Several small days cost hardly more than one: the time of a statement is mostly its planning.
+func (d *DB) rollUp(ctx context.Context, changes []prepared) (err error) {
+	var days []prepared
+	var files []file
+	for _, p := range changes {
+		if p.counts() {
+			days = append(days, p)
+			if p.any {
+				files = append(files, p.file)
+			}
+		}
+	}
+	if len(days) == 0 {
+		return nil
+	}
+	conn, err := d.readers.Conn(ctx) // temporary tables belong to a connection
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	r := rollup{ctx: ctx, conn: conn, src: readParquet(d.o.Record, files), scopeRows: d.o.scopeRows, topValues: d.o.topValues}
+	r.drop()
+	defer r.drop()
+	if len(files) > 0 {
+		if err := r.compute(); err != nil {
+			return fmt.Errorf("roll up: %w", err)
+		}
+	}
+	for _, p := range days {
+		if err := os.MkdirAll(d.rollupDir(p.day), 0o700); err != nil {
+			return fmt.Errorf("record: %w", err)
+		}
+		for _, t := range rollupTables {
+			// Which clicks they are of: after a crash in the middle they are not those of the file.
+			if err := d.copyTo(ctx, conn, d.rollupOf(p, t), d.rollupFile(p.day, t), map[string]string{"terse_of": p.file.name}); err != nil {
+				return fmt.Errorf("roll up: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// rollup is one computation, in temporary tables named new_ and the like.
+type rollup struct {
+	ctx                  context.Context
+	conn                 *sql.Conn
+	src                  string
+	scopeRows, topValues int
+}
+
+var rollupTemps = []string{"new_rday", "new_r15", "new_rdim", "new_rlink", "hot_campaigns", "hot_links", "domains", "counts", "people", "folded", "seen"}
+
+func (r *rollup) drop() {
+	for _, t := range rollupTemps {
+		_, _ = r.conn.ExecContext(context.WithoutCancel(r.ctx), "DROP TABLE IF EXISTS temp."+t) // at worst it lives as long as the connection
+	}
+}
+
+// dayColumn is the UTC day of a click.
+const dayColumn = "(epoch_ms(ts) // 86400000)"
+
+// scoped returns the clicks, each once for every scope that it counts in, with the columns
+// needed and v. A workspace with one domain has no rows of that domain here: they are copied later.
+func (r *rollup) scoped(v string) string {
+	part := func(scope int, id, domain, join string) string {
+		return fmt.Sprintf(`SELECT %s AS day, workspace_id, %d AS scope, %s AS id, %s AS domain, %s AS v, visitor, link_id, outcome, bot <> 0 AS b, "repeat", "trigger", weight, domain || '/' || code AS label FROM %s c%s`,
+			dayColumn, scope, id, domain, v, r.src, join)
+	}
+	hot := func(table, column string) string {
+		return fmt.Sprintf(" SEMI JOIN %s h ON c.workspace_id = h.w AND c.%s = h.n AND %s = h.day", table, column, dayColumn)
+	}
+	return "(" + strings.Join([]string{
+		part(scopeWorkspace, "0::BIGINT", "''", ""),
+		part(scopeDomain, "0::BIGINT", "domain", " SEMI JOIN (SELECT * FROM domains WHERE n > 1) h ON c.workspace_id = h.w AND "+dayColumn+" = h.day"),
+		part(scopeCampaign, "campaign_id", "''", hot("hot_campaigns", "campaign_id")),
+		part(scopeLink, "link_id", "''", hot("hot_links", "link_id")),
+	}, " UNION ALL ") + ")"
+}
+
+const (
+	rollupKey = "day, workspace_id, scope, id, domain"
+	aVisit    = "NOT b AND visitor <> 0"
+)
+
+// compute fills the tables new_….
+func (r *rollup) compute() error {
+	var list []string
+	add := func(format string, args ...any) { list = append(list, fmt.Sprintf(format, args...)) }
+	for table, column := range map[string]string{"hot_campaigns": "campaign_id", "hot_links": "link_id"} {
+		add("CREATE TEMP TABLE %s AS SELECT %s AS day, workspace_id AS w, %s AS n FROM %s WHERE %s <> 0 GROUP BY ALL HAVING count(*) >= %d", table, dayColumn, column, r.src, column, r.scopeRows)
+	}
+	add("CREATE TEMP TABLE domains AS SELECT %s AS day, workspace_id AS w, min(domain) AS single, count(DISTINCT domain) AS n FROM %s GROUP BY ALL", dayColumn, r.src)
+
+	add("CREATE TEMP TABLE counts (day BIGINT, " + scopeKey + ", dim VARCHAR, num BIGINT, txt VARCHAR, outcome VARCHAR, b BOOLEAN, red BOOLEAN, w BIGINT, d BIGINT, q BIGINT, n BIGINT, label VARCHAR)")
+	add("CREATE TEMP TABLE people (day BIGINT, " + scopeKey + ", dim VARCHAR, num BIGINT, txt VARCHAR, visitors BIGINT, uniques BIGINT)")
+	for _, dim := range rolledDimensions() {
+		v, num, txt, label, red := "''", "0::BIGINT", "v", "''", "outcome = 'redirect'"
+		if dim != "" {
+			v = columnOf(dim, true)
+		}
+		if dim.Numeric() {
+			num, txt = "v", "''"
+		}
+		switch dim {
+		case analytics.Outcome:
+			red = "true"
+		case analytics.Link:
+			label = "max(label)"
+		}
+		add(`INSERT INTO counts SELECT %s, '%s', %s, %s, outcome, b, %s, sum(weight), coalesce(sum(weight) FILTER ("repeat" = 0), 0), coalesce(sum(weight) FILTER ("trigger" = 'qr'), 0), count(*) FILTER (visitor <> 0), %s FROM %s GROUP BY %s, v, outcome, b`,
+			rollupKey, dim, num, txt, red, label, r.scoped(v), rollupKey)
+		add("INSERT INTO people SELECT %s, '%s', %s, %s, count(DISTINCT visitor), count(DISTINCT hash(visitor, link_id)) FROM %s WHERE %s AND %s GROUP BY %s, v",
+			rollupKey, dim, num, txt, r.scoped(v), red, aVisit, rollupKey)
+	}
+	list = append(list, r.pivot()...)
+	list = append(list, r.slots()...)
+	add("CREATE TEMP TABLE new_rlink AS SELECT %s AS day, workspace_id, link_id, sum(weight)::BIGINT AS clicks, epoch_ms(max(ts)) AS last FROM %s WHERE outcome = 'redirect' AND bot = 0 AND link_id <> 0 GROUP BY ALL",
+		dayColumn, r.src)
+	for _, q := range list {
+		if _, err := r.conn.ExecContext(r.ctx, q); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rolledDimensions are those of rdim and "", which makes rday. Tags are of links, not of clicks.
+func rolledDimensions() []analytics.Dimension {
+	list := []analytics.Dimension{""}
+	for _, dim := range analytics.Dimensions() {
+		if dim != analytics.Tag {
+			list = append(list, dim)
+		}
+	}
+	return list
+}
+
+// pivot returns the statements that make rday and rdim of the counts.
+func (r *rollup) pivot() []string {
+	const value = rollupKey + ", dim, num, txt"
+	numbers := measureList(func(m measure) string { return m.sql + " AS " + m.name })
+	names := measureList(func(m measure) string { return m.name })
+	sums := measureList(func(m measure) string { return "sum(" + m.name + ")::BIGINT AS " + m.name })
+	ranked := "SELECT *, row_number() OVER (PARTITION BY " + rollupKey + ", dim ORDER BY clicks_p + clicks_b DESC, visitors DESC, num, txt) AS rank FROM folded WHERE dim <> ''"
+	top := strconv.Itoa(r.topValues)
+	list := []string{
+		"CREATE TEMP TABLE folded AS SELECT " + value + ", coalesce(max(label), '') AS label, " + numbers + " FROM counts LEFT JOIN people USING (" + value + ") GROUP BY " + value,
+		"CREATE TEMP TABLE new_rday AS SELECT " + rollupKey + ", " + names + " FROM folded WHERE dim = ''",
+		"CREATE TEMP TABLE new_rdim AS WITH ranked AS MATERIALIZED (" + ranked + ") SELECT " + value + ", false AS other, label, " + names + " FROM ranked WHERE rank <= " + top +
+			" UNION ALL SELECT " + rollupKey + ", dim, 0, '', true, '', " + sums + " FROM ranked WHERE rank > " + top + " GROUP BY " + rollupKey + ", dim",
+	}
+	return append(list, onlyDomain("new_rday"), onlyDomain("new_rdim"))
+}
+
+// onlyDomain returns the statement that copies the rows of workspaces with one domain to that domain.
+func onlyDomain(table string) string {
+	return fmt.Sprintf("INSERT INTO %[1]s SELECT t.* REPLACE (%[2]d AS scope, single AS domain) FROM %[1]s t JOIN domains o ON t.day = o.day AND t.workspace_id = o.w WHERE o.n = 1 AND t.scope = %[3]d",
+		table, scopeDomain, scopeWorkspace)
+}
+
+// slots returns the statements that make r15. Visitors of any part of the day that begins or ends with it
+// are sums too: firsts counts the visitors whose first click of the day is in the slot, lasts those
+// whose last one is. v15 are the visitors of the slot, v60 those of the hour that begins with
+// it. So points of hours, days and anything longer are exact in every zone.
+func (r *rollup) slots() []string {
+	clicks := r.scoped(fmt.Sprintf("((epoch_ms(ts) %% %d) // %d)::INTEGER", dayMillis, slotMillis))
+	count := func(cond string) string { return "coalesce(sum(weight) FILTER (" + cond + "), 0)::BIGINT" }
+	part := func(cols, from string) string {
+		return "SELECT " + rollupKey + ", " + cols + " FROM " + from
+	}
+	parts := strings.Join([]string{
+		part("v AS slot, "+count("NOT b")+" AS clicks_p, "+count("b")+" AS clicks_b, "+count(`NOT b AND "trigger" = 'qr'`)+" AS qr_p, "+count(`b AND "trigger" = 'qr'`)+
+			" AS qr_b, 0 AS v15, 0 AS v60, 0 AS firsts, 0 AS lasts", clicks+" WHERE outcome = 'redirect' GROUP BY "+rollupKey+", v"),
+		part("slot, 0, 0, 0, 0, count(*), 0, 0, 0", "seen GROUP BY "+rollupKey+", slot"),
+		part("f, 0, 0, 0, 0, 0, 0, count(*), 0", "ends GROUP BY "+rollupKey+", f"),
+		part("l, 0, 0, 0, 0, 0, 0, 0, count(*)", "ends GROUP BY "+rollupKey+", l"),
+		part("h, 0, 0, 0, 0, 0, count(DISTINCT visitor), 0, 0", "(SELECT *, unnest([slot - 3, slot - 2, slot - 1, slot]) AS h FROM seen) WHERE h >= 0 GROUP BY "+rollupKey+", h"),
+	}, " UNION ALL ")
+	var sums []string
+	for _, n := range []string{"clicks_p", "clicks_b", "qr_p", "qr_b", "v15", "v60", "firsts", "lasts"} {
+		sums = append(sums, "sum("+n+")::BIGINT AS "+n)
+	}
+	return []string{
+		"CREATE TEMP TABLE seen AS SELECT DISTINCT " + rollupKey + ", visitor, v AS slot FROM " + clicks + " WHERE outcome = 'redirect' AND " + aVisit,
+		"CREATE TEMP TABLE new_r15 AS WITH ends AS MATERIALIZED (SELECT " + rollupKey + ", min(slot) AS f, max(slot) AS l FROM seen GROUP BY " + rollupKey + ", visitor) " +
+			"SELECT " + rollupKey + ", slot::UTINYINT AS slot, " + strings.Join(sums, ", ") + " FROM (" + parts + ") GROUP BY " + rollupKey + ", slot",
+		onlyDomain("new_r15"),
+	}
+}

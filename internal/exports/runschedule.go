@@ -1,0 +1,149 @@
+package exports
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/analytics"
+)
+
+// Run carries out schedules until ctx ends, and returns nil then.
+func (s *Scheduler) Run(ctx context.Context) error {
+	tick := time.NewTicker(30 * time.Second)
+	defer tick.Stop()
+	for {
+		if s.o.Bucket != nil {
+			if err := s.round(ctx); err != nil && ctx.Err() == nil {
+				s.o.Log.Error("export schedules", "error", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.wake:
+		case <-tick.C:
+		}
+	}
+}
+
+// round takes every schedule as far as it can go. One that fails does not keep others waiting.
+func (s *Scheduler) round(ctx context.Context) error {
+	var errs []error
+	for after := terse.WorkspaceID(0); ; {
+		ids, err := s.o.Workspaces(ctx, after, 500)
+		if err != nil || len(ids) == 0 {
+			return errors.Join(append(errs, err)...)
+		}
+		for _, w := range ids {
+			after = w
+			list, err := s.List(ctx, w)
+			errs = append(errs, err)
+			for i := range list {
+				for ctx.Err() == nil {
+					more, err := s.step(ctx, w, list[i].ID)
+					errs = append(errs, err)
+					if !more {
+						break
+					}
+				}
+			}
+			if ctx.Err() != nil {
+				return errors.Join(errs...)
+			}
+		}
+	}
+}
+
+// step exports one period of a schedule if it is due. more: another may be.
+func (s *Scheduler) step(ctx context.Context, w terse.WorkspaceID, id string) (more bool, err error) {
+	e, version, err := s.get(ctx, w, id)
+	if errors.Is(err, terse.ErrNotFound) {
+		return false, nil // deleted meanwhile
+	}
+	if err != nil {
+		return false, err
+	}
+	now, end := s.o.Clock(), e.Next+e.Every.millis()
+	if e.Paused || e.NotBefore > now || now < end+terse.Millis(settleWait.Milliseconds()) || !s.counted(ctx, end) {
+		return false, nil
+	}
+	name := e.ObjectName(e.Next)
+	rows, err := s.export(ctx, &e, end, name)
+	if ctx.Err() != nil {
+		return false, nil // made again after the restart
+	}
+	if err == nil {
+		e.Next, e.Attempts, e.NotBefore, e.Fault = end, 0, 0, ""
+		e.Objects, e.Object, e.Rows, e.DoneAt = e.Objects+1, name, rows, s.o.Clock()
+		s.done.Add(1)
+	} else {
+		wait := min(minRetryWait<<min(e.Attempts, 10), maxRetryWait)
+		e.Attempts++
+		e.NotBefore = s.o.Clock() + terse.Millis(wait.Milliseconds())
+		e.Fault = name + ": " + faultOf(err)
+		s.failed.Add(1)
+		s.o.Log.Error("a scheduled export failed and is tried again", "schedule", id, "object", name, "attempt", e.Attempts, "wait", wait, "error", err)
+	}
+	// Whoever changed the schedule meanwhile is right: then this period is made again, under the same name.
+	perr := s.put(ctx, &e, version+1)
+	switch {
+	case errors.Is(perr, terse.ErrNotFound):
+		return false, nil
+	case errors.Is(perr, terse.ErrVersion):
+		return true, nil
+	case perr != nil:
+		return false, perr
+	}
+	return err == nil, nil
+}
+
+// counted reports whether the engine has all clicks before a time.
+func (s *Scheduler) counted(ctx context.Context, end terse.Millis) bool {
+	st := s.o.Status(ctx)
+	return st.State == analytics.StateReady && st.LagKnown && s.o.Clock()-terse.Millis(st.LagMs) >= end
+}
+
+// putError is an error of the bucket.
+type putError struct{ error }
+
+func (e putError) Unwrap() error { return e.error }
+
+// faultOf says why an attempt failed, for the people of the workspace: not where the bucket is, nor anything else of the
+// machine, which is in the log.
+func faultOf(err error) string {
+	if _, ok := errors.AsType[putError](err); !ok {
+		return "the clicks cannot be written to a file"
+	}
+	switch terse.ErrorCode(err) {
+	case terse.CodeUnavailable:
+		return "the bucket does not answer"
+	case terse.CodeForbidden:
+		return "the bucket refuses the server"
+	default:
+		return "the bucket does not take the object"
+	}
+}
+
+// export writes the clicks of [e.Next, end) into a file and sends it.
+func (s *Scheduler) export(ctx context.Context, e *Schedule, end terse.Millis, name string) (rows int64, err error) {
+	path := filepath.Join(s.o.Dir, e.ID+"."+string(e.Format))
+	defer func() {
+		if rerr := os.Remove(path); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
+			err = errors.Join(err, fmt.Errorf("export: %w", rerr))
+		}
+	}()
+	q := analytics.Query{Workspace: e.Workspace, Scope: e.Query.Scope, From: e.Next, To: end, Bots: e.Query.Bots, Filters: e.Query.Filters, Every: e.Query.Every}
+	rows, _, err = writeFile(ctx, s.o.Source, q, fileOptions{path: path, format: e.Format, rawCSV: e.RawCSV})
+	if err != nil {
+		return 0, err
+	}
+	if err := s.o.Bucket.Put(ctx, name, path); err != nil {
+		return 0, putError{err}
+	}
+	return rows, nil
+}

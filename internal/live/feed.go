@@ -1,0 +1,123 @@
+package live
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/analytics"
+	"github.com/terselink/terse/internal/clicks"
+	"github.com/terselink/terse/internal/export"
+)
+
+// The events.
+const (
+	EventClick    = "click"    // a sampled click: export.Row
+	EventCounters = "counters" // of a second: Counters
+	EventGap      = "gap"      // what came since lastID is not known any more
+)
+
+// Message is one server-sent event.
+type Message struct {
+	ID    string // names a place in the feed, to resume after; "" for EventGap
+	Event string
+	Data  []byte // JSON, never modified
+}
+
+// Counters is what a second brought. All numbers are sums of weights.
+type Counters struct {
+	T       time.Time `json:"t"`       // the end of the second
+	Clicks  int64     `json:"clicks"`  // of people, redirected
+	Bots    int64     `json:"bots"`    // of bots, redirected
+	Refused int64     `json:"refused"` // not redirected: expired, unknown and so on
+	Total   int64     `json:"total"`   // all three
+	Shown   int64     `json:"shown"`   // how many of them came as EventClick
+	LagMs   int64     `json:"lag_ms"`  // clicks of this age are being read; 0: the view is up to date
+}
+
+type feedKey struct {
+	workspace terse.WorkspaceID
+	scope     analytics.Scope
+}
+
+// feed is the messages of a workspace or of one thing of it.
+type feed struct {
+	key      feedKey
+	boot     string // so that ids of an earlier feed are not taken for its own
+	watchers map[*Watcher]bool
+	left     time.Time // when the last watcher went
+
+	seq   uint64
+	ring  [RingSize]Message // message n is at n % RingSize
+	count Counters
+}
+
+func newFeed(k feedKey) *feed {
+	return &feed{key: k, boot: strconv.FormatUint(rand.Uint64(), 36), watchers: map[*Watcher]bool{}}
+}
+
+// wants reports whether a click of the workspace belongs to the feed.
+func (f *feed) wants(ev *clicks.Event) bool {
+	s := &f.key.scope
+	return (s.Link == 0 || s.Link == ev.Link) && (s.Campaign == 0 || s.Campaign == ev.Campaign) && (s.Domain == "" || s.Domain == ev.Domain)
+}
+
+// take counts a click and returns its message, or none if the second has shown enough.
+func (f *feed) take(ev *clicks.Event) Message {
+	w := int64(max(ev.Weight, 1))
+	f.count.Total += w
+	switch {
+	case ev.Outcome != clicks.OutcomeRedirect:
+		f.count.Refused += w
+	case ev.Bot != clicks.Human:
+		f.count.Bots += w
+	default:
+		f.count.Clicks += w
+	}
+	if f.count.Shown >= MaxSampled {
+		return Message{}
+	}
+	f.count.Shown++
+	return f.message(EventClick, export.RowOf(ev))
+}
+
+// second returns the counters and begins anew.
+func (f *feed) second(now time.Time, lag int64) Message {
+	f.count.T, f.count.LagMs = now.UTC(), lag
+	m := f.message(EventCounters, f.count)
+	f.count = Counters{}
+	return m
+}
+
+// message makes the next message and keeps it.
+func (f *feed) message(event string, v any) Message {
+	data, err := json.Marshal(v, json.Deterministic(true))
+	if err != nil { // a text that is not UTF-8, which enrichment repairs
+		data = []byte("{}")
+	}
+	f.seq++
+	m := Message{ID: fmt.Sprintf("%s-%d", f.boot, f.seq), Event: event, Data: data}
+	f.ring[f.seq%RingSize] = m
+	return m
+}
+
+// resume hands a new watcher what came after lastID; "" is now.
+func (f *feed) resume(w *Watcher, lastID string) {
+	if lastID == "" {
+		return
+	}
+	boot, digits, _ := strings.Cut(lastID, "-")
+	last, err := strconv.ParseUint(digits, 10, 64)
+	if err != nil || boot != f.boot || last > f.seq || f.seq-last > RingSize {
+		w.c <- Message{Event: EventGap, Data: []byte("{}")}
+		return
+	}
+	for n := last + 1; n <= f.seq; n++ {
+		w.c <- f.ring[n%RingSize]
+	}
+}
