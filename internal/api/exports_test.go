@@ -1,0 +1,43 @@
+package api_test
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestExportFile makes a file in the background and fetches it without a key, also in pieces.
+func TestExportFile(t *testing.T) {
+	t.Parallel()
+	b := setup(t, options{})
+	id := b.want(201, request{method: "POST", path: "/api/v1/exports", body: `{"format":"csv"}`}).text(t, "id")
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- b.exports.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	var a answer
+	for a = b.want(200, request{method: "GET", path: "/api/v1/exports/" + id}); a.text(t, "state") != "done"; <-tick.C {
+		a = b.want(200, request{method: "GET", path: "/api/v1/exports/" + id})
+	}
+	path := a.text(t, "file_url")
+	file := b.want(200, request{method: "GET", path: path, key: "-"})
+	if !strings.HasPrefix(string(file.body), "id,ts,") || strings.Count(string(file.body), "\n") != 6 || file.header.Get("Content-Disposition") != `attachment; filename="`+id+`.csv"` {
+		t.Errorf("%v\n%s", file.header, file.body)
+	}
+	part := b.do(request{method: "GET", path: path, key: "-", header: map[string]string{"Range": "bytes=3-5"}})
+	if part.status != http.StatusPartialContent || string(part.body) != "ts," {
+		t.Errorf("%d %s", part.status, part.body)
+	}
+	if a := b.do(request{method: "GET", path: path + "x", key: "-"}); a.status != 404 {
+		t.Errorf("with another token: %d", a.status)
+	}
+}

@@ -1,0 +1,674 @@
+// Package app is the composition root: the only place where adapters meet. It opens
+// what a server needs in order, runs it, and closes it in reverse.
+//
+// Start: data folder, listeners, store, domains, owner key, clicks, analytics, links, the two
+// planes. While a store over the network does not answer, the redirect plane serves what was kept
+// on disk (warm.go), and the start goes on behind it. Stop: readiness
+// off, drain, stop accepting, finish what is under way, flush the spool, stop the
+// analytics child, close the store.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/analytics"
+	"github.com/terselink/terse/internal/api"
+	"github.com/terselink/terse/internal/auth"
+	"github.com/terselink/terse/internal/campaigns"
+	"github.com/terselink/terse/internal/clicklimit"
+	"github.com/terselink/terse/internal/clicks"
+	"github.com/terselink/terse/internal/clientip"
+	"github.com/terselink/terse/internal/config"
+	"github.com/terselink/terse/internal/domains"
+	"github.com/terselink/terse/internal/exports"
+	"github.com/terselink/terse/internal/facts"
+	"github.com/terselink/terse/internal/geo"
+	"github.com/terselink/terse/internal/jobs"
+	"github.com/terselink/terse/internal/links"
+	"github.com/terselink/terse/internal/live"
+	"github.com/terselink/terse/internal/redirect"
+	"github.com/terselink/terse/internal/storecopy"
+	"github.com/terselink/terse/internal/warm"
+)
+
+// ErrDiskFailed ends Run when the store's disk has failed in a way that only a new
+// start can mend. The process exits with ExitDiskFailed.
+var ErrDiskFailed = errors.New("the disk of the store has failed")
+
+// ExitDiskFailed is the exit code after ErrDiskFailed (EX_IOERR of sysexits.h).
+const ExitDiskFailed = 74
+
+// Options are what the command line adds to the configuration.
+type Options struct {
+	Version string
+	Stdout  io.Writer // where the owner key is shown, once
+	Log     *slog.Logger
+	// AnalyticsExe is the program whose "analytics-child" command is the analytics
+	// process; "": this one.
+	AnalyticsExe string
+}
+
+// The names of what lies in the data folder.
+const (
+	storeDir   = "store"
+	spoolDir   = "spool"
+	exportsDir = "exports"
+	saltsFile  = "salts.json"
+)
+
+// Run serves until ctx ends, then stops in order. It returns nil after an orderly stop.
+func Run(ctx context.Context, cfg *config.Config, o Options) error {
+	useProcessors()
+	collectEarly()
+	s := &server{cfg: cfg, o: o, log: o.Log}
+	err := s.start(ctx)
+	switch {
+	case err == nil:
+		err = s.wait(ctx)
+	case ctx.Err() != nil && endedByStop(err):
+		s.log.Info("stopping") // while it waited for its database
+		err = nil
+	}
+	// The stop has its own deadline: the context that ended the run is over.
+	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.ShutdownTimeout)
+	defer cancel()
+	return errors.Join(err, s.stop(stopCtx))
+}
+
+// endedByStop reports whether a start failed with what a database says whose caller has gone. An outcome that is not
+// known is no loss: what a start writes, the next one finds or writes again.
+func endedByStop(err error) bool {
+	return errors.Is(err, terse.ErrUnavailable) || errors.Is(err, terse.ErrUnknownOutcome) || errors.Is(err, context.Canceled)
+}
+
+// useProcessors lets Go run on two threads more than there are processors, unless the
+// environment says otherwise. Beside other busy processes a redirect then waits less for a
+// thread that the kernel has set aside: on two processors with a load generator beside it, 87 k
+// instead of 75 k redirects a second and a p99 of 5.4 instead of 5.9 ms (docs/adr/0008-processors.md).
+func useProcessors() {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 2)
+	}
+}
+
+// collectEarly lets garbage grow to 70 % of what is in use, not to all of it, unless the environment says otherwise.
+// What is reserved for clicks and cached links, 160 MB and more, counts as in use before anything is in it; the garbage
+// that it would stand for is real memory: 332 MB while a body of 1 GB streams in, 254 MB at 70. Less is no better: at a third
+// collections are so frequent that visitors wait for them, p99 at 12,000 redirects a second 5 to 23 ms instead of 2.
+func collectEarly() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(70)
+	}
+}
+
+// server is a running instance. Its parts are closed in the reverse order of closers.
+type server struct {
+	cfg *config.Config
+	o   Options
+	log *slog.Logger
+
+	clock                 func() terse.Millis
+	redirectLn, controlLn net.Listener
+	// What answers on a listener without a plane yet; nil: nothing does.
+	redirectRoom, controlRoom *waitingRoom
+
+	store       terse.Store
+	late        bool // the store is networked: it may be away, at the start too
+	engine      storeEngine
+	domains     *domains.Registry
+	campaigns   *campaigns.Registry
+	purger      *campaigns.Purger
+	recorder    *clicks.Recorder
+	places      *geo.DB
+	auth        atomic.Pointer[auth.Service] // nil while the store has not answered
+	analytics   analyticsEngine              // nil: none
+	redirect    *redirect.Server
+	redirecting bool // the plane serves
+	control     *http.Server
+	live        *live.Hub
+	exports     *exports.Manager
+	schedules   *exports.Scheduler
+	jobs        *jobs.Manager
+	registry    *prometheus.Registry
+
+	background sync.WaitGroup
+	failed     chan error // a plane or a loop that ended by itself
+	closers    []closer
+}
+
+type closer struct {
+	name  string
+	close func(context.Context) error
+}
+
+func (s *server) onStop(name string, f func(context.Context) error) {
+	s.closers = append(s.closers, closer{name, f})
+}
+
+// stop closes everything that was opened, in reverse, whatever fails on the way.
+func (s *server) stop(ctx context.Context) error {
+	var errs []error
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		c := s.closers[i]
+		if err := c.close(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("stop %s: %w", c.name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *server) start(ctx context.Context) error {
+	began := time.Now()
+	if err := s.checkShape(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(s.cfg.Data, 0o700); err != nil {
+		return fmt.Errorf("make data folder: %w", err)
+	}
+	s.registry = prometheus.NewRegistry()
+	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	s.failed = make(chan error, 4)
+
+	s.clock = func() terse.Millis { return terse.MillisOf(time.Now()) }
+	if err := s.listen(); err != nil {
+		return err
+	}
+	// When this returns, the redirect plane may be serving from what was kept on disk. The steps below find
+	// what it has opened for that.
+	if err := s.openStore(ctx); err != nil {
+		return fmt.Errorf("open store: %w", err)
+	}
+	if err := s.patiently(ctx, func() error { return storecopy.Unfinished(ctx, s.store) }); err != nil {
+		return err
+	}
+	if err := s.patiently(ctx, func() error { return s.openDomains(ctx) }); err != nil {
+		return err
+	}
+	var key string
+	var created bool
+	var authService *auth.Service
+	if err := s.patiently(ctx, func() (err error) { key, created, authService, err = s.openAuth(ctx); return err }); err != nil {
+		return err
+	}
+	var cookies []byte
+	if err := s.patiently(ctx, func() (err error) { cookies, err = cookieKey(ctx, s.store); return err }); err != nil {
+		return err
+	}
+	if err := s.openClicks(ctx); err != nil {
+		return err
+	}
+	s.openCampaigns()
+	if err := s.openRedirect(); err != nil {
+		return err
+	}
+	s.redirect.SetCookieKey(cookies)
+	s.auth.Store(authService)
+	s.startRedirect(nil)
+	linkService := links.New(links.Options{
+		Store: s.store, Domains: s.domains, Campaigns: s.campaigns, Workspaces: authService.Settings, Clock: s.clock, Log: s.log, MaxBulkBytes: int64(s.cfg.Bulk.MaxBytes),
+		Visitors: func() uint64 { return s.redirect.Visitors() },
+		OnChange: func(c links.Change) {
+			s.engine.saw(c)
+			s.redirect.OnChange(redirect.Invalidation{
+				Domain: c.Domain, Code: c.Code, Number: c.Number, Version: c.Version, Created: c.Created, Deleted: c.Deleted,
+			})
+		},
+	})
+	s.runUntilStop("campaign purge", s.purger.Run)
+	if err := s.patiently(ctx, func() error { return s.openJobs(ctx, authService, linkService) }); err != nil {
+		return err
+	}
+	if err := s.openExports(authService); err != nil {
+		return err
+	}
+	if err := s.startControl(authService, linkService); err != nil {
+		return err
+	}
+	s.startJobs(linkService, authService)
+	s.startFacts()
+	s.startExports()
+	s.startRetention(authService)
+	if s.live != nil { // before the planes: its streams would hold them open
+		s.onStop("live view", func(context.Context) error { s.live.Close(); return nil })
+	}
+	s.announce(key, created, began)
+	return nil
+}
+
+// listen opens both listeners, before anything else: an address that is taken is found out at once.
+func (s *server) listen() (err error) {
+	if s.redirectLn, err = net.Listen("tcp", s.cfg.RedirectAddr); err != nil {
+		return fmt.Errorf("listen for visitors: %w", err)
+	}
+	s.onStop("redirect listener", func(context.Context) error { return ignoreClosed(s.redirectLn.Close()) })
+	if s.controlLn, err = net.Listen("tcp", s.cfg.ControlAddr); err != nil {
+		return fmt.Errorf("listen for the control plane: %w", err)
+	}
+	s.onStop("control listener", func(context.Context) error { return ignoreClosed(s.controlLn.Close()) })
+	return nil
+}
+
+func (s *server) domainOptions() domains.Options {
+	return domains.Options{Store: s.store, Clock: s.clock, Log: s.log}
+}
+
+// useDomains makes the registry of domains that of the server.
+func (s *server) useDomains(d *domains.Registry) {
+	s.domains = d
+	s.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "terse_code_collisions_total", Help: "Random and snowflake codes that were drawn although they existed, and drawn again.",
+	}, func() float64 { return float64(d.Collisions()) }))
+	s.onStop("domains", func(context.Context) error { d.Close(); return nil })
+}
+
+// openDomains reads all domains from the store, and makes the default one on the first start.
+func (s *server) openDomains(ctx context.Context) error {
+	if s.domains != nil { // those that were kept
+		if err := s.domains.Reload(ctx); err != nil {
+			return err
+		}
+	} else {
+		d, err := domains.Open(ctx, s.domainOptions())
+		if err != nil {
+			return err
+		}
+		s.useDomains(d)
+	}
+	port, err := s.redirectPort()
+	if err != nil {
+		return err
+	}
+	host := "localhost"
+	if port != "80" {
+		host += ":" + port
+	}
+	if _, err := s.domains.EnsureDefault(ctx, host, "http"); err != nil {
+		return fmt.Errorf("make default domain: %w", err)
+	}
+	s.domains.SetLoopback(port)
+	return nil
+}
+
+func (s *server) redirectPort() (string, error) {
+	_, port, err := net.SplitHostPort(s.redirectLn.Addr().String())
+	if err != nil {
+		return "", fmt.Errorf("read redirect address: %w", err)
+	}
+	return port, nil
+}
+
+// openAuth settles the owner key and opens the keys.
+func (s *server) openAuth(ctx context.Context) (key string, created bool, a *auth.Service, err error) {
+	key, created, err = auth.Bootstrap(ctx, auth.BootstrapOptions{Store: s.store, Clock: s.clock, Dir: s.cfg.Data, Key: s.cfg.BootstrapKey.Reveal()})
+	if err != nil {
+		return "", false, nil, fmt.Errorf("owner key: %w", err)
+	}
+	if a, err = auth.Open(ctx, auth.Options{Store: s.store, Clock: s.clock}); err != nil {
+		return "", false, nil, fmt.Errorf("open keys: %w", err)
+	}
+	return key, created, a, nil
+}
+
+// openCampaigns makes the registry of campaigns and the purger of those that were deleted, which does not run yet.
+func (s *server) openCampaigns() {
+	if s.campaigns != nil {
+		return
+	}
+	s.purger = campaigns.NewPurger(campaigns.PurgeOptions{Store: s.store, Clock: s.clock, Log: s.log})
+	s.registry.MustRegister(s.purger)
+	s.campaigns = campaigns.New(campaigns.Options{Store: s.store, Clock: s.clock, OnDelete: s.purger.Wake})
+}
+
+// checkShape refuses what cannot work together.
+func (s *server) checkShape() error {
+	for _, role := range []string{config.RoleRedirect, config.RoleControl, config.RoleWorker} {
+		if !s.cfg.Has(role) {
+			return terse.Invalid("role", "this version runs one node, which must run every role: %s is missing", role)
+		}
+	}
+	return nil
+}
+
+// openClicks opens the spool and starts the analytics process that reads it. Neither needs the store.
+func (s *server) openClicks(ctx context.Context) error {
+	if !s.cfg.Clicks.Enabled || s.recorder != nil {
+		return nil
+	}
+	if err := s.openPlaces(); err != nil {
+		return err
+	}
+	salts, err := clicks.OpenSalts(filepath.Join(s.cfg.Data, saltsFile), nil)
+	if err != nil { // a full disk, say: the salts are usable, and redirects matter more
+		s.log.Error("visitor salts cannot be kept: after a restart visitors of today count once more", "error", err)
+	}
+	durability := clicks.DurabilityInterval
+	if s.cfg.Clicks.Durability == "batch" {
+		durability = clicks.DurabilityBatch
+	}
+	spool := filepath.Join(s.cfg.Data, spoolDir)
+	s.recorder, err = clicks.Open(clicks.Options{
+		Dir: spool, BufferBytes: int(s.cfg.Clicks.BufferBytes), SyncEvery: s.cfg.Clicks.SyncEvery, Durability: durability,
+		MaxBytes: int64(s.cfg.Clicks.MaxBytes), Geo: s.places, Salts: salts, Log: s.log,
+	})
+	if err != nil {
+		return fmt.Errorf("open click spool: %w", err)
+	}
+	s.registry.MustRegister(s.recorder)
+	s.live = live.New(live.Options{Log: s.log, Open: func() (live.Tail, error) { return clicks.OpenTail(spool, s.recorder.Position()) }})
+	if s.cfg.Analytics.Enabled {
+		if err := s.startAnalytics(ctx, spool); err != nil {
+			return err
+		}
+		s.onStop("analytics", s.analytics.Stop)
+		s.every(time.Minute, "trim click spool", func(context.Context) error {
+			// Before the engine has reported nothing may go.
+			_, err := clicks.Trim(clicks.TrimOptions{
+				Dir: spool, Committed: s.analytics.Stored(), Early: s.analytics.Recorded(), Keep: s.cfg.Clicks.KeepSegments, MaxBytes: int64(s.cfg.Clicks.MaxBytes), Now: time.Now(),
+			})
+			return err
+		})
+	}
+	// Closed before the analytics process stops, so that it can read the last clicks.
+	s.onStop("click spool", func(context.Context) error { return s.recorder.Close() })
+	return nil
+}
+
+// openExports finds the exports of earlier runs. Nothing runs yet.
+func (s *server) openExports(a *auth.Service) (err error) {
+	if s.analytics == nil {
+		return nil
+	}
+	s.exports, err = exports.Open(exports.Options{
+		Store: s.store, Source: s.analytics, Dir: filepath.Join(s.cfg.Data, exportsDir), Workspaces: workspaces(a), Clock: s.clock, Log: s.log,
+	})
+	if err != nil {
+		return err
+	}
+	return s.openSchedules(a)
+}
+
+// startExports lets exports run.
+func (s *server) startExports() {
+	if s.exports == nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.exports.Run(ctx) }()
+	s.onStop("exports", func(context.Context) error { cancel(); return <-done })
+	s.runUntilStop("export schedules", func(ctx context.Context) { _ = s.schedules.Run(ctx) }) // it returns nil
+}
+
+// startFacts lets the analytics process learn of tags and conversions. Links need no codes here: the
+// embedded store finds them by number.
+func (s *server) startFacts() {
+	if s.analytics == nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	feeder := facts.New(facts.Options{Store: s.store, Sink: s.analytics, Log: s.log})
+	done := make(chan error, 1)
+	go func() { done <- feeder.Run(ctx) }()
+	s.onStop("facts", func(context.Context) error { cancel(); return <-done })
+}
+
+// runUntilStop runs f, which ends with its context, until the server stops.
+func (s *server) runUntilStop(name string, f func(context.Context)) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f(ctx)
+	}()
+	s.onStop(name, func(context.Context) error { cancel(); <-done; return nil })
+}
+
+// every runs f at an interval until the server stops. Errors are logged once per change.
+func (s *server) every(d time.Duration, name string, f func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		t := time.NewTicker(d)
+		defer t.Stop()
+		last := ""
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-t.C:
+			}
+			if err := f(ctx); err != nil && ctx.Err() == nil {
+				if err.Error() != last {
+					s.log.Error(name, "error", err)
+				}
+				last = err.Error()
+			} else {
+				last = ""
+			}
+		}
+	}()
+	s.onStop(name, func(context.Context) error { cancel(); <-done; return nil })
+}
+
+// openRedirect makes the redirect plane, which does not serve yet and has no key of cookies.
+func (s *server) openRedirect() error {
+	if s.redirect != nil {
+		return nil
+	}
+	if err := s.openPlaces(); err != nil {
+		return err
+	}
+	counter := clicklimit.New(s.store)
+	s.onStop("click limits", counter.Close)
+	o := redirect.Options{
+		Domains: s.domains, Store: s.engine.reads, Campaigns: s.campaigns, Clock: s.clock, Log: s.log, ListenHost: s.cfg.RedirectAddr,
+		Places: s.places, Limiter: counter,
+		TrustedProxies: s.cfg.TrustedProxies, ProxyProtocol: s.cfg.Redirect.ProxyProtocol, CacheBytes: int64(s.cfg.Cache.Bytes),
+		MaxConnsPerIP: s.cfg.Redirect.MaxConnsPerIP, DrainDelay: s.cfg.Redirect.DrainWait,
+		Interstitials: func(w terse.WorkspaceID) bool {
+			a := s.auth.Load()
+			return a != nil && a.Settings(w).Interstitials
+		},
+		Ready: func() []redirect.Check {
+			var list []redirect.Check
+			for _, c := range s.checks() {
+				list = append(list, redirect.Check{Name: c.Name, State: redirect.State(c.State), Detail: c.Detail})
+			}
+			return list
+		},
+	}
+	if s.recorder != nil {
+		o.Recorder = s.recorder
+		if s.cfg.Clicks.Durability == "batch" {
+			o.Recorder, o.RecorderWaits = syncRecorder{s.recorder}, true
+		}
+	}
+	var err error
+	if s.redirect, err = redirect.New(o); err != nil {
+		return fmt.Errorf("redirect plane: %w", err)
+	}
+	s.registry.MustRegister(s.redirect)
+	return nil
+}
+
+// startRedirect lets visitors in, if they are not yet. kept are the links that the plane has while the store does
+// not answer; nil: they are read from the disk beside the visits.
+func (s *server) startRedirect(kept *warm.Content) {
+	if s.redirecting {
+		return
+	}
+	s.redirecting = true
+	s.startWarm(kept)
+	s.redirectRoom.close()
+	s.background.Go(func() {
+		if err := s.redirect.Serve(s.redirectLn); err != nil {
+			s.failed <- fmt.Errorf("redirect plane: %w", err)
+		}
+	})
+	s.onStop("redirect plane", s.redirect.Shutdown) // for a stop before there are two planes
+}
+
+// syncRecorder waits for the fsync of a click's group: with durability=batch a redirect is
+// answered after it, or after the recorder's bounded wait.
+type syncRecorder struct{ *clicks.Recorder }
+
+// Capture implements redirect.Recorder.
+func (r syncRecorder) Capture(shard uint32, c *clicks.Click) bool {
+	err := r.CaptureSync(context.Background(), shard, c)
+	return err == nil || errors.Is(err, terse.ErrUnknownOutcome) // unknown: spooled, not yet synced
+}
+
+func (s *server) startControl(a *auth.Service, l *links.Service) error {
+	client, err := clientip.New(s.cfg.TrustedProxies)
+	if err != nil {
+		return fmt.Errorf("trusted proxies: %w", err)
+	}
+	var engine analytics.Engine
+	if s.analytics != nil {
+		engine = s.analytics
+	}
+	handler, err := api.New(api.Options{
+		Store: s.store, Links: l, Domains: s.domains, Auth: a, Analytics: engine, Ready: s.checks, Metrics: s.registry, Ticket: s.redirect.WhoamiTicket,
+		Jobs: s.jobs, Live: s.live, Exports: s.exports, Schedules: s.schedules, Places: s.places, ClientIP: client, Clock: s.clock, Log: s.log, MaxBulkBytes: int64(s.cfg.Bulk.MaxBytes),
+		System: api.System{Version: s.o.Version, Shape: s.engine.shape, Roles: s.cfg.Role},
+	})
+	if err != nil {
+		return fmt.Errorf("control plane: %w", err)
+	}
+	s.registry.MustRegister(handler)
+	ctx, cancel := context.WithCancel(context.Background())
+	s.background.Go(func() {
+		if err := handler.Run(ctx); err != nil && ctx.Err() == nil {
+			s.failed <- fmt.Errorf("control plane: %w", err)
+		}
+	})
+	s.control = api.NewHTTPServer(handler, s.log)
+	s.controlRoom.close()
+	s.background.Go(func() {
+		if err := s.control.Serve(s.controlLn); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			s.failed <- fmt.Errorf("control plane: %w", err)
+		}
+	})
+	// The planes drain at the same time: each has requests of its own to finish.
+	s.onStop("planes", func(stop context.Context) error {
+		var wg sync.WaitGroup
+		var redirectErr, controlErr error
+		wg.Go(func() { redirectErr = s.redirect.Shutdown(stop) })
+		wg.Go(func() {
+			if controlErr = s.control.Shutdown(stop); controlErr != nil {
+				controlErr = errors.Join(controlErr, s.control.Close())
+			}
+		})
+		wg.Wait()
+		cancel()
+		s.background.Wait()
+		return errors.Join(redirectErr, controlErr)
+	})
+	return nil
+}
+
+// checks are the lines of /readyz: anybody may read them.
+func (s *server) checks() []api.Check {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	list := []api.Check{{Name: "store", State: api.OK}}
+	if err := s.store.Ping(ctx); err != nil {
+		list[0].State, list[0].Detail = s.engine.whenDown, terse.Message(err)
+	}
+	if s.recorder != nil {
+		c := api.Check{Name: "clicks", State: api.OK}
+		if st := s.recorder.Stats(); st.WriteErrors+st.SyncErrors > 0 {
+			c.State, c.Detail = api.Degraded, fmt.Sprintf("%d failed writes, %d failed syncs since the start", st.WriteErrors, st.SyncErrors)
+		}
+		list = append(list, c)
+	}
+	if s.analytics != nil {
+		c := api.Check{Name: "analytics", State: api.OK}
+		if st := s.analytics.Status(ctx); st.State != analytics.StateReady {
+			// Not its detail: anybody may ask, and errors name addresses and users. The log and doctor have them.
+			c.State, c.Detail = api.Degraded, string(st.State)
+		}
+		list = append(list, c)
+		if s.cfg.Record.Store == config.RecordS3 {
+			list = append(list, s.recordCheck())
+		}
+	}
+	return list
+}
+
+// announce leaves the note by which a command line finds the server, and says that
+// it is ready.
+func (s *server) announce(key string, created bool, began time.Time) {
+	info := config.ServerInfo{ControlURL: "http://" + reachable(s.controlLn.Addr().String()), PID: os.Getpid()}
+	if err := config.WriteServerInfo(s.cfg.Data, info); err != nil {
+		s.log.Warn("the command line may not find this server", "error", err)
+	}
+	s.onStop("server note", func(context.Context) error { return config.RemoveServerInfo(s.cfg.Data, os.Getpid()) })
+	if created {
+		fmt.Fprintf(s.o.Stdout, "Owner key, shown this once (also kept in %s):\n\n  %s\n\n", filepath.Join(s.cfg.Data, auth.OwnerFile), key)
+	}
+	s.log.Info("ready", "version", s.o.Version, "short_urls", s.domains.Default().Base(), "control", info.ControlURL,
+		"data", s.cfg.Data, "took", time.Since(began).Round(time.Millisecond))
+}
+
+// reachable replaces an address that means "every interface" by one that can be dialled.
+func reachable(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// wait returns when the server should stop: asked to, or because a part has failed.
+func (s *server) wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		s.log.Info("stopping")
+		return nil
+	case err := <-s.failed:
+		return err
+	case <-s.engine.failed:
+	}
+	// Redirects go on from what can be read, and writes are refused with 503, while
+	// whoever balances the load finds out that this node is not ready.
+	s.log.Error("the disk of the store failed: no more writes, stopping soon", "error", s.engine.failure(), "in", diskFailedDrain)
+	t := time.NewTimer(diskFailedDrain)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+	return fmt.Errorf("%w: %w", ErrDiskFailed, s.engine.failure())
+}
+
+// diskFailedDrain is how long a server goes on redirecting after its disk has failed.
+const diskFailedDrain = 5 * time.Second
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,66 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/auth"
+	"github.com/terselink/terse/internal/jobs"
+	"github.com/terselink/terse/internal/links"
+	"github.com/terselink/terse/internal/outbound"
+)
+
+// openJobs finds the jobs and uploads of earlier runs. Nothing runs yet: a job goes on when
+// the planes answer.
+func (s *server) openJobs(ctx context.Context, a *auth.Service, l *links.Service) error {
+	client := outbound.New(outbound.Options{
+		Allow: s.cfg.Outbound.Networks(), Ports: s.cfg.Outbound.PortNumbers(), UserAgent: "Terse/" + s.o.Version,
+	})
+	var err error
+	s.jobs, err = jobs.Open(ctx, jobs.Options{
+		Store: s.store, Links: l, Send: client, Workspaces: workspaces(a), Dir: s.cfg.Data, Clock: s.clock, Log: s.log,
+		Workers: s.cfg.Jobs.Workers, MaxUpload: int64(s.cfg.Jobs.MaxUploadBytes),
+	})
+	if err != nil {
+		return fmt.Errorf("open jobs: %w", err)
+	}
+	s.onStop("callbacks", func(context.Context) error { client.Close(); return nil })
+	return nil
+}
+
+// workspaces lists the ids of every workspace, page by page.
+func workspaces(a *auth.Service) func(context.Context, terse.WorkspaceID, int) ([]terse.WorkspaceID, error) {
+	owner := auth.Identity{Owner: true}
+	return func(ctx context.Context, after terse.WorkspaceID, limit int) ([]terse.WorkspaceID, error) {
+		list, err := a.ListWorkspaces(ctx, &owner, after, limit)
+		ids := make([]terse.WorkspaceID, len(list))
+		for i := range list {
+			ids[i] = list[i].ID
+		}
+		return ids, err
+	}
+}
+
+// startJobs lets jobs run. They stop before the planes drain, so that a stream of their
+// events ends and the drain need not wait for it.
+func (s *server) startJobs(l *links.Service, a *auth.Service) {
+	s.jobs.Start()
+	s.onStop("jobs", s.jobs.Stop)
+	page := workspaces(a)
+	s.every(time.Hour, "prune ledgers", func(ctx context.Context) error {
+		for after := terse.WorkspaceID(0); ; {
+			list, err := page(ctx, after, 500)
+			if err != nil || len(list) == 0 {
+				return err
+			}
+			for _, w := range list {
+				if err := l.PruneLedgers(ctx, w); err != nil {
+					return err
+				}
+				after = w
+			}
+		}
+	})
+}

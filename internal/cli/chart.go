@@ -1,0 +1,210 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/terselink/terse/client"
+)
+
+// Widths of the charts, in characters.
+const (
+	chartWidth = 60
+	barWidth   = 24
+	labelWidth = 32
+)
+
+var (
+	heights = []rune("▁▂▃▄▅▆▇█")
+	eighths = []rune("▏▎▍▌▋▊▉█")
+)
+
+// sparkline draws one character for each value, the highest for the largest. No click
+// is a dot, so that it differs from few.
+func sparkline(values []int64) string {
+	var top int64
+	for _, v := range values {
+		top = max(top, v)
+	}
+	var b strings.Builder
+	for _, v := range values {
+		switch {
+		case v <= 0:
+			b.WriteRune('·')
+		default:
+			b.WriteRune(heights[int((v*int64(len(heights))-1)/top)])
+		}
+	}
+	return b.String()
+}
+
+// shrink adds up neighbours until there are at most width values.
+func shrink(values []int64, width int) (sums []int64, each int) {
+	each = (len(values) + width - 1) / width
+	if each <= 1 {
+		return values, 1
+	}
+	for i, v := range values {
+		if i%each == 0 {
+			sums = append(sums, 0)
+		}
+		sums[len(sums)-1] += v
+	}
+	return sums, each
+}
+
+// timeChart draws clicks over time; "" without any interval.
+func timeChart(p style, ts *client.Timeseries) string {
+	if len(ts.Data) == 0 {
+		return ""
+	}
+	values := make([]int64, len(ts.Data))
+	most := 0
+	for i, pt := range ts.Data {
+		values[i] = pt.Clicks
+		if pt.Clicks > values[most] {
+			most = i
+		}
+	}
+	line, each := shrink(values, chartWidth)
+	layout := "2006-01-02"
+	if ts.Interval == "minute" || ts.Interval == "hour" {
+		layout = "2006-01-02 15:04"
+	}
+	// The server answers in the zone that was asked for.
+	from, to := ts.Data[0].T.Format(layout), ts.Data[len(ts.Data)-1].T.Format(layout)
+	interval := ts.Interval
+	if interval == "" {
+		interval = "interval"
+	}
+	per := "one " + interval + " a column"
+	if each > 1 {
+		per = fmt.Sprintf("%d %ss a column", each, interval)
+	}
+	text := fmt.Sprintf("  %s\n  %s\n", p.bar(sparkline(line)), p.dim(from+" to "+to+", "+per))
+	if n := values[most]; n > 0 {
+		text += fmt.Sprintf("  %s\n", p.dim(fmt.Sprintf("most: %s on %s", count(n), ts.Data[most].T.Format(layout))))
+	}
+	return text
+}
+
+// bar draws a part of the whole, at least a sliver for anything over 0.
+func bar(n, top int64) string {
+	if n <= 0 || top <= 0 {
+		return ""
+	}
+	parts := max(int(n*int64(barWidth*len(eighths))/top), 1)
+	full, rest := parts/len(eighths), parts%len(eighths)
+	s := strings.Repeat(string(eighths[len(eighths)-1]), full)
+	if rest > 0 {
+		s += string(eighths[rest-1])
+	}
+	return s
+}
+
+// noValue names the clicks that have no value of a dimension.
+func noValue(by string) string {
+	switch by {
+	case "referrer":
+		return "(direct or not told)"
+	case "country", "region", "city", "device", "os", "browser", "language":
+		return "(unknown)"
+	}
+	return "(none)"
+}
+
+// barChart draws a breakdown.
+func barChart(p style, by string, d *client.Breakdown) string {
+	type line struct {
+		label  string
+		clicks int64
+	}
+	var lines []line
+	width := utf8.RuneCountInString(by)
+	add := func(label string, n int64) {
+		if label = printable(label); utf8.RuneCountInString(label) > labelWidth {
+			label = string([]rune(label)[:labelWidth-1]) + "…"
+		}
+		width = max(width, utf8.RuneCountInString(label))
+		lines = append(lines, line{label, n})
+	}
+	for _, row := range d.Data {
+		switch {
+		case row.Label != "":
+			add(row.Label, row.Clicks)
+		case row.Value == "":
+			add(noValue(by), row.Clicks)
+		default:
+			add(row.Value, row.Clicks)
+		}
+	}
+	if d.Other > 0 {
+		add("(others)", d.Other)
+	}
+	var top, total int64
+	for _, l := range lines {
+		top = max(top, l.clicks)
+		total += l.clicks
+	}
+	total = max(total, d.Total)
+	var b strings.Builder
+	fmt.Fprintf(&b, "  %s\n", p.bold(by))
+	if len(lines) == 0 {
+		fmt.Fprintf(&b, "  %s\n", p.dim("no clicks"))
+	}
+	for _, l := range lines {
+		share := 0.0
+		if total > 0 {
+			share = 100 * float64(l.clicks) / float64(total)
+		}
+		drawn := bar(l.clicks, top)
+		fill := strings.Repeat(" ", barWidth-utf8.RuneCountInString(drawn))
+		pad := strings.Repeat(" ", width-utf8.RuneCountInString(l.label))
+		fmt.Fprintf(&b, "  %s%s  %s%s %12s %5.1f %%\n", l.label, pad, p.bar(drawn), fill, count(l.clicks), share)
+	}
+	return b.String()
+}
+
+var (
+	shades   = []rune(" ░▒▓█")
+	weekdays = []string{"Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"}
+)
+
+// heatChart draws clicks by weekday and hour: two characters an hour, the darkest for the most.
+func heatChart(p style, zone string, h *client.Heatmap) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "  %s\n", p.bold("weekday and hour, "+zone))
+	var top int64
+	day, hour := 0, 0
+	for d, row := range h.Clicks {
+		for t, n := range row {
+			if n > top {
+				top, day, hour = n, d, t
+			}
+		}
+	}
+	b.WriteString("       ")
+	for t := 0; t < 24; t += 3 {
+		fmt.Fprintf(&b, "%-6s", fmt.Sprintf("%02d", t))
+	}
+	b.WriteString("\n")
+	for d, row := range h.Clicks {
+		var line strings.Builder
+		var sum int64
+		for _, n := range row {
+			shade := shades[0]
+			if n > 0 { // a single click shows
+				shade = shades[1+int((n*int64(len(shades)-1)-1)/top)]
+			}
+			line.WriteRune(shade)
+			line.WriteRune(shade)
+			sum += n
+		}
+		fmt.Fprintf(&b, "  %s  %s %12s\n", weekdays[d%7], p.bar(line.String()), count(sum))
+	}
+	if top > 0 {
+		fmt.Fprintf(&b, "  %s\n", p.dim(fmt.Sprintf("most: %s on %s from %02d:00", count(top), weekdays[day%7], hour)))
+	}
+	return b.String()
+}

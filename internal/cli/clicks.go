@@ -1,0 +1,274 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/terselink/terse/client"
+)
+
+type clicksCmd struct {
+	clickQuery `embed:""`
+	Limit      int  `short:"n" help:"Clicks to list; 0 is all." default:"20"`
+	Follow     bool `short:"F" help:"Show clicks as they come, at most 20 a second, until interrupted. Of the other flags --domain and --campaign count."`
+}
+
+func (c *clicksCmd) Run(s *session) error {
+	cl, err := s.connect()
+	if err != nil {
+		return err
+	}
+	q, _, err := c.query(s, cl)
+	if err != nil {
+		return err
+	}
+	if c.Follow {
+		return c.follow(s, cl, q)
+	}
+	if q.Limit = 1000; c.Limit > 0 {
+		q.Limit = min(c.Limit, q.Limit)
+	}
+	var t *table
+	if !s.g.JSON {
+		t = s.table("TIME", "LINK", "OUTCOME", "COUNTRY", "DEVICE", "BROWSER", "REFERRER", "BOT")
+	}
+	n := 0
+	for click, err := range cl.Clicks(s.ctx, q) {
+		if err != nil {
+			return err
+		}
+		if t == nil {
+			if err := s.printJSON(click); err != nil {
+				return err
+			}
+		} else {
+			t.row(click.Ts.UTC().Format("2006-01-02 15:04:05"), click.Domain+"/"+click.Code, click.Outcome, click.Country, click.Device, click.Browser, click.Referrer, botOf(click))
+		}
+		if n++; n == c.Limit {
+			break
+		}
+	}
+	if t == nil {
+		return nil
+	}
+	return t.flush()
+}
+
+// botOf names what made a click; "" for a person.
+func botOf(c *client.Click) string {
+	if c.Bot == "human" {
+		return ""
+	}
+	if c.BotName != "" {
+		return c.BotName
+	}
+	return c.Bot
+}
+
+// followPause is how long to wait before a broken live view is opened again.
+const followPause = time.Second
+
+// follow shows the live view until the user has seen enough; a connection that breaks is opened again
+// after the last event.
+func (c *clicksCmd) follow(s *session, cl *client.Client, q client.Query) error {
+	p := s.style()
+	last := ""
+	for {
+		var printErr error
+		err := cl.LiveClicks(s.ctx, q, last, func(ev client.LiveEvent) bool {
+			if ev.ID != "" {
+				last = ev.ID
+			}
+			printErr = c.show(s, p, ev)
+			return printErr == nil
+		})
+		switch {
+		case printErr != nil:
+			return printErr
+		case s.ctx.Err() != nil:
+			return nil // seen enough
+		}
+		// What the server refuses, it refuses again; a break may pass.
+		if e, ok := errors.AsType[*client.Error](err); ok && e.Status != 503 && e.Status != 429 {
+			return err
+		}
+		fmt.Fprintln(s.Stderr, p.dim("reconnecting: "+printable(fmt.Sprint(err))))
+		select {
+		case <-time.After(followPause):
+		case <-s.ctx.Done():
+			return nil
+		}
+	}
+}
+
+// show prints one event: clicks, and the counters of seconds that had more clicks than were shown.
+func (c *clicksCmd) show(s *session, p style, ev client.LiveEvent) (err error) {
+	switch {
+	case s.g.JSON && ev.Click != nil:
+		return s.printJSON(ev.Click)
+	case s.g.JSON:
+		return nil
+	case ev.Click != nil:
+		_, err = fmt.Fprintln(s.Stdout, liveLine(p, ev.Click))
+	case ev.Gap:
+		_, err = fmt.Fprintln(s.Stdout, p.dim("… some clicks were not shown"))
+	case ev.Counters != nil && ev.Counters.Total > ev.Counters.Shown:
+		_, err = fmt.Fprintln(s.Stdout, p.dim(fmt.Sprintf("… showing %s of %s a second", count(ev.Counters.Shown), count(ev.Counters.Total))))
+	}
+	return err
+}
+
+// liveLine is one click on one line.
+func liveLine(p style, c *client.Click) string {
+	parts := []string{p.dim(c.Ts.UTC().Format("15:04:05.000")), p.bold(printable(c.Domain + "/" + c.Code))}
+	if c.Outcome != "redirect" {
+		parts = append(parts, printable(c.Outcome))
+	}
+	for _, text := range []string{c.Country, c.City, c.Device, c.OS, c.Browser, c.Source} {
+		if text != "" {
+			parts = append(parts, printable(text))
+		}
+	}
+	if c.Source == "" && c.Referrer != "" {
+		parts = append(parts, printable(c.Referrer))
+	}
+	if bot := botOf(c); bot != "" {
+		parts = append(parts, "bot: "+printable(bot))
+	}
+	return strings.Join(parts, "  ")
+}
+
+type exportCmd struct {
+	Clicks exportClicksCmd `cmd:"" help:"Write all clicks of a time into a file, as CSV, NDJSON or Parquet."`
+	List   exportListCmd   `cmd:"" help:"List the exports that the server makes or has made."`
+	Get    exportGetCmd    `cmd:"" help:"Fetch the file of an export."`
+
+	Schedule exportScheduleCmd `cmd:"" help:"Exports of every hour or day into the bucket of the server."`
+}
+
+type exportClicksCmd struct {
+	clickQuery `embed:""`
+	Output     string `short:"o" help:"File to write; standard output without it." placeholder:"FILE"`
+	Format     string `help:"csv, ndjson or parquet; as the file ends, csv without one." enum:"csv,ndjson,parquet," default:"" placeholder:"FORM"`
+	Job        bool   `help:"Let the server make the file in the background, and print the id of the export."`
+}
+
+func (c *exportClicksCmd) Run(s *session) error {
+	format := c.Format
+	if format == "" {
+		format = "csv"
+		for _, f := range []string{"ndjson", "parquet"} {
+			if strings.HasSuffix(c.Output, "."+f) {
+				format = f
+			}
+		}
+	}
+	if format == "parquet" && (c.Output == "" || c.Output == "-") && isTerminal(s.Stdout) {
+		return usage("a Parquet file is not for a terminal: name a file with -o")
+	}
+	cl, err := s.connect()
+	if err != nil {
+		return err
+	}
+	q, _, err := c.query(s, cl)
+	if err != nil {
+		return err
+	}
+	if c.Job {
+		if c.Output != "" {
+			return usage("--job and -o exclude each other: terse export get fetches the file")
+		}
+		e, err := cl.CreateExport(s.ctx, q, format)
+		if err != nil {
+			return err
+		}
+		if s.g.JSON {
+			return s.printJSON(e)
+		}
+		_, err = fmt.Fprintln(s.Stdout, e.ID)
+		return err
+	}
+	body, err := cl.ExportClicks(s.ctx, q, format)
+	if err != nil {
+		return err
+	}
+	return s.saveExport(body, c.Output)
+}
+
+// saveExport writes a file of clicks and closes its source.
+func (s *session) saveExport(body io.ReadCloser, path string) error {
+	defer body.Close()
+	err := s.writeFile(path, body)
+	if errors.Is(err, context.Canceled) || err == nil {
+		return err
+	}
+	return fmt.Errorf("the export is not whole: %w", err)
+}
+
+type exportListCmd struct{}
+
+func (exportListCmd) Run(s *session) error {
+	cl, err := s.connect()
+	if err != nil {
+		return err
+	}
+	var t *table
+	if !s.g.JSON {
+		t = s.table("ID", "STATE", "FORMAT", "ROWS", "FROM", "TO", "ERROR")
+	}
+	for e, err := range cl.Exports(s.ctx) {
+		if err != nil {
+			return err
+		}
+		if t == nil {
+			if err := s.printJSON(e); err != nil {
+				return err
+			}
+			continue
+		}
+		t.row(e.ID, e.State, e.Format, count(e.Rows), date(e.From), date(e.To), e.Error)
+	}
+	if t == nil {
+		return nil
+	}
+	return t.flush()
+}
+
+type exportGetCmd struct {
+	ID     string `arg:"" help:"Id of the export."`
+	Output string `short:"o" help:"File to write; standard output without it." placeholder:"FILE"`
+	Wait   bool   `help:"Wait until the file is there."`
+}
+
+func (c *exportGetCmd) Run(s *session) error {
+	cl, err := s.connect()
+	if err != nil {
+		return err
+	}
+	e, err := cl.GetExport(s.ctx, c.ID)
+	for c.Wait && err == nil && !e.Ended() {
+		select {
+		case <-time.After(time.Second):
+		case <-s.ctx.Done():
+			return s.ctx.Err()
+		}
+		e, err = cl.GetExport(s.ctx, c.ID)
+	}
+	switch {
+	case err != nil:
+		return err
+	case e.State == "failed":
+		return fmt.Errorf("%s", printable(e.Error))
+	case !e.Ended():
+		return fmt.Errorf("the export is %s, %s rows so far: wait with --wait", e.State, count(e.Rows))
+	}
+	body, err := cl.ExportFile(s.ctx, e)
+	if err != nil {
+		return err
+	}
+	return s.saveExport(body, c.Output)
+}

@@ -1,0 +1,163 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/terselink/terse/client"
+)
+
+type statsCmd struct {
+	clickQuery `embed:""`
+	statsFlags `embed:""`
+}
+
+// statsFlags say what is shown of clicks.
+type statsFlags struct {
+	By      []string `help:"What to break clicks down by, such as country, region, city, device, os, browser, language, referrer, source, utm_source, link, campaign, tag, domain or bot; can be repeated." default:"country,referrer,device" placeholder:"WHAT"`
+	Top     int      `short:"n" help:"Values to show of each breakdown." default:"8"`
+	Search  string   `help:"Of breakdowns only values that contain this." placeholder:"TEXT"`
+	Compare string   `help:"Show the change since an earlier time: previous or year." enum:"previous,year," default:"" placeholder:"WITH"`
+	Heatmap bool     `help:"Show clicks by weekday and hour, too."`
+}
+
+// report is everything that the command shows; with --json it is the output.
+type report struct {
+	Link       *client.Link                 `json:"link,omitempty"`
+	Campaign   *client.Campaign             `json:"campaign,omitempty"`
+	Summary    *client.Summary              `json:"summary"`
+	Timeseries *client.Timeseries           `json:"timeseries"`
+	Breakdowns map[string]*client.Breakdown `json:"breakdowns"`
+	Heatmap    *client.Heatmap              `json:"heatmap,omitempty"`
+}
+
+func (c *statsCmd) Run(s *session) error {
+	cl, err := s.connect()
+	if err != nil {
+		return err
+	}
+	return c.show(s, cl, &report{})
+}
+
+// show fetches what the report has not yet and prints it.
+func (c *statsCmd) show(s *session, cl *client.Client, r *report) error {
+	q, link, err := c.query(s, cl)
+	if err != nil {
+		return err
+	}
+	r.Link, r.Breakdowns = link, map[string]*client.Breakdown{}
+	if err := c.fetch(s, cl, q, r); err != nil {
+		return err
+	}
+	if s.g.JSON {
+		return s.printJSON(r)
+	}
+	_, err = fmt.Fprint(s.Stdout, c.text(s.style(), r))
+	return err
+}
+
+// fetch asks for all parts at once.
+func (c *statsCmd) fetch(s *session, cl *client.Client, q client.Query, r *report) error {
+	group, ctx := errgroup.WithContext(s.ctx)
+	rows := make([]*client.Breakdown, len(c.By))
+	if c.Heatmap {
+		plain := q
+		group.Go(func() (err error) { r.Heatmap, err = cl.Heatmap(ctx, plain); return err })
+	}
+	q.Compare = c.Compare
+	group.Go(func() (err error) { r.Summary, err = cl.Summary(ctx, q); return err })
+	group.Go(func() (err error) { r.Timeseries, err = cl.Timeseries(ctx, q); return err })
+	for i, by := range c.By {
+		group.Go(func() (err error) {
+			q := q
+			q.By, q.Limit, q.Search = by, c.Top, c.Search
+			rows[i], err = cl.Breakdown(ctx, q)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	for i, by := range c.By {
+		r.Breakdowns[by] = rows[i]
+	}
+	return nil
+}
+
+// text draws the report.
+func (c *statsCmd) text(p style, r *report) string {
+	var b strings.Builder
+	title := c.title(r.Link)
+	if r.Campaign != nil {
+		title = printable(r.Campaign.Name) + "  →  " + printable(r.Campaign.Destination) + "  (" + count(r.Campaign.Links) + " links)"
+	}
+	fmt.Fprintf(&b, "%s\n%s\n\n", p.bold(title), p.dim(c.span(r.Summary)))
+	sum, before := r.Summary, r.Summary.Previous
+	if before == nil {
+		before = &client.Summary{}
+	}
+	for _, line := range []struct {
+		name      string
+		n, before int64
+	}{
+		{"clicks", sum.Clicks, before.Clicks}, {"visitors", sum.Visitors, before.Visitors}, {"by bots", sum.Bots, before.Bots}, {"from QR", sum.QR, before.QR},
+	} {
+		fmt.Fprintf(&b, "  %-10s %s", line.name, p.bold(fmt.Sprintf("%12s", count(line.n))))
+		if sum.Previous != nil {
+			b.WriteString(p.dim(fmt.Sprintf("  %8s  was %s", change(line.n, line.before), count(line.before))))
+		}
+		b.WriteByte('\n')
+	}
+	for _, line := range conversionLines(sum) {
+		fmt.Fprintf(&b, "  %-10s %s\n", line[0], p.bold(fmt.Sprintf("%12s", line[1])))
+	}
+	if chart := timeChart(p, r.Timeseries); chart != "" {
+		b.WriteString("\n" + chart)
+	}
+	for _, by := range c.By {
+		b.WriteString("\n" + barChart(p, by, r.Breakdowns[by]))
+	}
+	if r.Heatmap != nil {
+		b.WriteString("\n" + heatChart(p, c.TZ, r.Heatmap))
+	}
+	if lag := r.Summary.LagMS; lag > 5000 {
+		fmt.Fprintf(&b, "\n%s\n", p.dim(fmt.Sprintf("Clicks of the last %d s are not counted yet.", (lag+999)/1000)))
+	}
+	return b.String()
+}
+
+// conversionLines are the conversions of the time; none if there were none.
+func conversionLines(sum *client.Summary) (lines [][2]string) {
+	if sum.Leads > 0 {
+		lines = append(lines, [2]string{"leads", count(sum.Leads)})
+	}
+	if sum.Sales > 0 {
+		lines = append(lines, [2]string{"sales", count(sum.Sales)})
+	}
+	for _, a := range sum.Revenue {
+		lines = append(lines, [2]string{printable(a.Currency), money(a.Amount)})
+	}
+	return lines
+}
+
+// money writes minor units of a currency with hundredths, which nearly all have.
+func money(n int64) string {
+	sign := ""
+	if n < 0 {
+		sign, n = "-", -n
+	}
+	return fmt.Sprintf("%s%s.%02d", sign, count(n/100), n%100)
+}
+
+// change writes how much n is more or less than before.
+func change(n, before int64) string {
+	switch {
+	case n == before:
+		return "="
+	case before == 0:
+		return "new"
+	}
+	return fmt.Sprintf("%+.1f %%", 100*float64(n-before)/float64(before))
+}
