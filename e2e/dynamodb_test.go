@@ -1,0 +1,57 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/terselink/terse/e2e/proc"
+	"github.com/terselink/terse/internal/testengine"
+)
+
+// onDynamoDB makes a table by the command line and returns the environment of servers that use it.
+func onDynamoDB(t *testing.T) []string {
+	t.Helper()
+	endpoint := testengine.Address(t, testengine.DynamoDB)
+	table := fmt.Sprintf("e2e-%d-%d", os.Getpid(), time.Now().UnixNano())
+	env := []string{"AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local", "AWS_REGION=us-east-1", "AWS_EC2_METADATA_DISABLED=true"}
+	for range 2 { // the second time it is there
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		cmd := exec.CommandContext(ctx, bin, "dynamodb", "create-table", "--table", table, "--endpoint", endpoint)
+		cmd.Env = append(proc.Environ(), env...)
+		out, err := cmd.CombinedOutput()
+		cancel()
+		if err != nil || !strings.Contains(string(out), table+" is ready") {
+			t.Fatalf("create-table: %v\n%s", err, out)
+		}
+	}
+	return append(env, "TERSE_STORE_ENGINE=dynamodb", "TERSE_STORE_DYNAMODB_TABLE="+table, "TERSE_STORE_DYNAMODB_ENDPOINT="+endpoint)
+}
+
+// TestCrashDynamoDB is TestCrash with the links in DynamoDB: what was acknowledged is there after every kill, whole, once.
+func TestCrashDynamoDB(t *testing.T) {
+	env := onDynamoDB(t)
+	kills := 6
+	if testing.Short() {
+		kills = 2
+	}
+	runCrash(t, kills, env...)
+}
+
+// TestDynamoDBHasOneNode: a second node is refused while the first one lives, and says why.
+func TestDynamoDBHasOneNode(t *testing.T) {
+	env := append(onDynamoDB(t), quick...)
+	first := start(t, proc.Options{Env: env})
+	_, err := proc.Start(t.Context(), proc.Options{Bin: bin, Data: t.TempDir(), Env: env})
+	if err == nil || !strings.Contains(err.Error(), "the table belongs to the running node") {
+		t.Fatalf("a second node: %v", err)
+	}
+	if err := first.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	start(t, proc.Options{Env: env})
+}

@@ -1,0 +1,91 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/terselink/terse/e2e/proc"
+	"github.com/terselink/terse/e2e/rawhttp"
+)
+
+// Agents of people, as their browsers send them.
+const (
+	agentDesktop = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Safari/537.36"
+	agentPhone   = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5 Mobile/15E148 Safari/604.1"
+)
+
+// visitor follows short links over one keep-alive connection, as a browser does: it
+// connects again when the server has announced the end of the connection, or has closed it
+// while it was idle. It belongs to one goroutine.
+type visitor struct {
+	addr, host string
+	header     string // further header lines, each with its line break
+	conn       net.Conn
+	reader     *rawhttp.Reader
+	resp       rawhttp.Response
+	buf        []byte
+}
+
+func newVisitor(s *proc.Server, header ...string) *visitor {
+	v := &visitor{addr: s.RedirectAddr, host: s.Host}
+	for i := 0; i+1 < len(header); i += 2 {
+		v.header += header[i] + ": " + header[i+1] + "\r\n"
+	}
+	return v
+}
+
+// visit asks for a path, which begins with a slash. The location is a copy.
+func (v *visitor) visit(method, path string) (status int, location string, err error) {
+	if v.conn == nil {
+		if v.conn, err = net.DialTimeout("tcp", v.addr, 5*time.Second); err != nil {
+			return 0, "", err
+		}
+		if v.reader == nil {
+			v.reader = rawhttp.NewReader(v.conn)
+		}
+		v.reader.Reset(v.conn)
+	}
+	if err := v.conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		return 0, "", err
+	}
+	v.buf = append(v.buf[:0], method...)
+	v.buf = append(append(append(v.buf, ' '), path...), " HTTP/1.1\r\nHost: "...)
+	v.buf = append(append(append(v.buf, v.host...), "\r\n"...), v.header...)
+	v.buf = append(v.buf, "\r\n"...)
+	if _, err = v.conn.Write(v.buf); err == nil {
+		err = v.reader.Next(&v.resp, method == "HEAD")
+	}
+	if err != nil || v.resp.Close {
+		v.close()
+	}
+	if err != nil {
+		return 0, "", fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	return v.resp.Status, string(v.resp.Location), nil
+}
+
+func (v *visitor) close() {
+	if v.conn != nil {
+		_ = v.conn.Close() // nothing is under way
+		v.conn = nil
+	}
+}
+
+// headerValue returns a header of the last answer.
+func (v *visitor) headerValue(name string) string {
+	for line := range strings.SplitSeq(string(v.resp.Header), "\r\n") {
+		if n, value, _ := strings.Cut(line, ":"); strings.EqualFold(n, name) {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
+// pathOf returns the path of a short URL.
+func pathOf(shortURL string) string {
+	_, rest, _ := strings.Cut(shortURL, "://")
+	_, path, _ := strings.Cut(rest, "/")
+	return "/" + path
+}
