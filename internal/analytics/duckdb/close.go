@@ -45,12 +45,7 @@ func (d *DB) closing(day int64, cond string) change {
 // rollups. It is how clicks are erased, and how hourly files become one.
 func (d *DB) rewriting(day int64, cond string) change {
 	_, through := d.snapshot(day)
-	return change{day: day, from: d.coldAsHot(day), cond: cond, through: through}
-}
-
-// coldAsHot returns the clicks of the files of a day in the form of a hot table, which writeFile expects.
-func (d *DB) coldAsHot(day int64) string {
-	return "(SELECT * REPLACE (" + outcomeNumber + " AS outcome) FROM " + d.coldView(day, false).files() + ")"
+	return change{day: day, from: d.coldView(day, false).filesAsHot(), cond: cond, through: through}
 }
 
 func (d *DB) coldView(day int64, hot bool) dayView {

@@ -54,10 +54,9 @@ func (d *DB) Erase(ctx context.Context, e Erasure) (n int64, err error) {
 	d.writing.Lock()   // what was being appended is committed now
 	d.writing.Unlock() //nolint:staticcheck // an empty section on purpose
 	days, _ := d.view()
-	keep := "NOT (" + erasureCond(e) + ")"
 	for _, v := range rawDays(days) {
-		var here int64
-		if err := d.scan(ctx, "SELECT count(*) FROM "+v.source().from+" WHERE "+erasureCond(e), func(r *sql.Rows) error { return r.Scan(&here) }); err != nil {
+		here, err := d.erasable(ctx, v, e)
+		if err != nil {
 			return 0, fmt.Errorf("erase: %w", err)
 		}
 		if here == 0 {
@@ -72,17 +71,24 @@ func (d *DB) Erase(ctx context.Context, e Erasure) (n int64, err error) {
 		if len(v.cold) == 0 {
 			continue
 		}
-		c := d.rewriting(v.day, keep)
+		left := d.coldView(v.day, v.hot)
+		left.without = erasureCond(e)
+		c := d.rewriting(v.day, "")
+		c.from = left.filesAsHot()
 		if v.hot { // closed again with its late clicks
 			if err := d.sweepDay(ctx, v.day); err != nil {
 				return 0, fmt.Errorf("erase: %w", err)
 			}
-			c = d.closing(v.day, keep)
+			c = d.closing(v.day, "")
+			c.from = left.source().from
 		}
 		c.erased = e.Workspace
 		if err := d.replaceDays(ctx, c); err != nil {
 			return 0, fmt.Errorf("erase: %w", err)
 		}
+	}
+	if err := d.forgetSweeper(ctx, e); err != nil {
+		return 0, fmt.Errorf("erase: %w", err)
 	}
 	if err := d.collect(ctx); err != nil || d.mirror == nil {
 		return n, err
@@ -175,9 +181,9 @@ func (d *DB) hoursOf(ctx context.Context, day int64) (hours []dayHour, err error
 func (d *DB) eraseHot(ctx context.Context, day int64, e Erasure) error {
 	d.writing.Lock()
 	defer d.writing.Unlock()
-	table := tableName(day)
+	table, cond := tableName(day), hotErasureCond(day, e)
 	var gone int64
-	if err := d.scan(ctx, "SELECT count(*) FROM "+table+" WHERE "+erasureCond(e), func(r *sql.Rows) error { return r.Scan(&gone) }); err != nil {
+	if err := d.scan(ctx, "SELECT count(*) FROM "+table+" WHERE "+cond, func(r *sql.Rows) error { return r.Scan(&gone) }); err != nil {
 		return err
 	}
 	if gone == 0 {
@@ -193,7 +199,7 @@ func (d *DB) eraseHot(ctx context.Context, day int64, e Erasure) error {
 	d.mu.RUnlock()
 	err := d.writeLocked(ctx, func(ctx context.Context) error {
 		list := []string{
-			"ALTER TABLE " + table + " RENAME TO erasing", createDay(day), "INSERT INTO " + table + " SELECT * FROM erasing WHERE NOT (" + erasureCond(e) + ")", "DROP TABLE erasing",
+			"ALTER TABLE " + table + " RENAME TO erasing", createDay(day), "INSERT INTO " + table + " SELECT * FROM erasing WHERE NOT (" + cond + ")", "DROP TABLE erasing",
 			fmt.Sprintf("UPDATE ingest_offsets SET events = events - %d WHERE source = %s", gone, quote(d.o.Source)),
 			fmt.Sprintf("DELETE FROM swept_clicks WHERE day = %d AND %s", day, erasureCond(e)),
 			fmt.Sprintf("DELETE FROM exported WHERE day = %d", day),

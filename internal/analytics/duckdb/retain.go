@@ -68,7 +68,7 @@ func (d *DB) prune(ctx context.Context, v dayView, cond string) error {
 			d.pruned[v.day] = v.cold[0].name + cond
 			return nil
 		}
-		c.from, c.cond = d.coldAsHot(v.day), "NOT ("+cond+")"
+		c.from, c.cond = d.coldView(v.day, false).filesAsHot(), "NOT ("+cond+")"
 	}
 	return d.replaceDays(ctx, c)
 }

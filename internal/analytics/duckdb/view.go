@@ -17,7 +17,9 @@ type dayView struct {
 	cold   []file
 	rolled bool // the rollups hold all of it
 	swept  bool // some clicks of the files may have another class by now (sweep.go)
-	root   string
+	// without is a condition of clicks of the files that are left out, on what the files say; "": none are.
+	without string
+	root    string
 }
 
 // source is what stands behind FROM for the clicks of a day.
@@ -42,10 +44,19 @@ func (v dayView) source() source {
 
 // files returns the clicks of the day that are in files.
 func (v dayView) files() string {
-	if v.swept {
-		return sweptFrom(readParquet(v.root, v.cold), v.day)
+	from := readParquet(v.root, v.cold)
+	if v.without != "" {
+		from = "(SELECT * FROM " + from + " WHERE NOT (" + v.without + "))"
 	}
-	return readParquet(v.root, v.cold)
+	if v.swept {
+		return sweptFrom(from, v.day)
+	}
+	return from
+}
+
+// filesAsHot returns the clicks of the files in the form of a hot table, which writeFile expects.
+func (v dayView) filesAsHot() string {
+	return "(SELECT * REPLACE (" + outcomeNumber + " AS outcome) FROM " + v.files() + ")"
 }
 
 // raw reports whether there are clicks to read; a day can be in the rollups alone.
