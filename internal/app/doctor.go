@@ -192,6 +192,7 @@ func (d *doctor) buckets(ctx context.Context) {
 		b, err := bucket.Open(ctx, o)
 		if err == nil {
 			err = b.Ping(ctx)
+			b.Close()
 		}
 		text := ""
 		if err != nil {

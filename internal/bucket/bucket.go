@@ -6,6 +6,7 @@
 // ended without an answer may be repeated. Errors are of the codes of the root package:
 //
 //   - not_found: there is no object of that name;
+//   - conflict: another version is there than the one that Replace was to replace;
 //   - unavailable: the server does not answer, or is overloaded; nothing is known of what happened;
 //   - forbidden: the server answers and refuses, for the credentials or their rights;
 //   - precondition: the bucket is not there, or the request is one that will never succeed.

@@ -136,6 +136,44 @@ func TestReplace(t *testing.T) {
 	}
 }
 
+// TestReadTooLarge: an object that does not fit is refused, not cut.
+func TestReadTooLarge(t *testing.T) {
+	t.Parallel()
+	b := buckettest.Open(t, buckettest.New(t))
+	for size, want := range map[int]terse.Code{1 << 20: "", 1<<20 + 1: terse.CodeTooLarge} {
+		path, data := write(t, size)
+		if err := b.Put(t.Context(), "x", path); err != nil {
+			t.Fatal(err)
+		}
+		got, _, err := b.Read(t.Context(), "x")
+		if want == "" && (err != nil || !bytes.Equal(got, data)) || want != "" && terse.ErrorCode(err) != want {
+			t.Errorf("%d bytes: %d came, %v", size, len(got), err)
+		}
+	}
+}
+
+// TestGetLocalFault: the disk that does not take the file is not the bucket's fault, and nothing is left behind.
+func TestGetLocalFault(t *testing.T) {
+	t.Parallel()
+	b := buckettest.Open(t, buckettest.New(t))
+	path, _ := write(t, 10)
+	if err := b.Put(t.Context(), "x", path); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	taken := filepath.Join(dir, "taken")
+	if err := os.MkdirAll(filepath.Join(taken, "sub"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	err := b.Get(t.Context(), "x", taken)
+	if _, ok := errors.AsType[*os.LinkError](err); !ok || !strings.HasPrefix(err.Error(), "get x: ") {
+		t.Errorf("over a folder: %v", err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "*.tmp")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
 // TestFaults: every way of not getting there has its code, and no message has the secret.
 func TestFaults(t *testing.T) {
 	t.Parallel()

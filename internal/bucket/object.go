@@ -80,11 +80,13 @@ func (b *Bucket) putParts(ctx context.Context, name string, f *os.File, size int
 	return err
 }
 
-// Get fetches an object into a file, which is whole and synced under its name, or not there.
-func (b *Bucket) Get(ctx context.Context, name, path string) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
+// Get fetches an object into a file, which is whole and synced under its name, or not there. Returns an error of code
+// not_found if there is no such object, those of the package doc for what the server did, and one without a code for
+// the local disk.
+func (b *Bucket) Get(ctx context.Context, name, path string) error {
+	limited, cancel := context.WithTimeout(ctx, moveTimeout)
 	defer cancel()
-	got, err := b.s3.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.o.Bucket, Key: b.key(name)})
+	got, err := b.s3.GetObject(limited, &s3.GetObjectInput{Bucket: &b.o.Bucket, Key: b.key(name)})
 	if err != nil {
 		return b.fault("get", name, err)
 	}
@@ -97,23 +99,41 @@ func (b *Bucket) Get(ctx context.Context, name, path string) (err error) {
 	if err != nil {
 		return fmt.Errorf("get %s: %w", name, err)
 	}
-	n, err := io.Copy(f, got.Body)
-	if err != nil && ctx.Err() == nil {
-		err = b.fault("get", name, err) // a write to the disk that fails is rarer, and its text is in it
-	}
-	if err == nil && got.ContentLength != nil && n != *got.ContentLength {
+	body := &received{r: got.Body}
+	n, err := io.Copy(f, body)
+	switch {
+	case body.err != nil && ctx.Err() == nil: // else the caller gave up, and the server is not to blame
+		err = b.fault("get", name, body.err)
+	case err == nil && got.ContentLength != nil && n != *got.ContentLength:
 		err = &terse.Error{Code: terse.CodeUnavailable, Message: b.Name() + " sent a part of an object", Op: "get " + name, Err: io.ErrUnexpectedEOF}
-	}
-	if err == nil {
+	case err == nil:
 		err = f.Sync()
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return errors.Join(fmt.Errorf("get %s: %w", name, err), os.Remove(tmp))
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(tmp, path)
 	}
-	return os.Rename(tmp, path)
+	if err != nil {
+		return fmt.Errorf("get %s: %w", name, errors.Join(err, os.Remove(tmp)))
+	}
+	return nil
 }
 
-// Read returns a small object, and what identifies this version of it for Replace.
+// received is a body on its way, which tells its own errors from those of the disk that it is written to.
+type received struct {
+	r   io.Reader
+	err error
+}
+
+func (r *received) Read(p []byte) (int, error) {
+	n, err := r.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		r.err = err
+	}
+	return n, err
+}
+
+// Read returns an object of 1 MiB at most, and what identifies this version of it for Replace. Returns an error of code
+// not_found if there is no such object, too_large for a larger one, and those of the package doc.
 func (b *Bucket) Read(ctx context.Context, name string) (data []byte, tag string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, b.o.Timeout)
 	defer cancel()
@@ -122,12 +142,22 @@ func (b *Bucket) Read(ctx context.Context, name string) (data []byte, tag string
 		return nil, "", b.fault("read", name, err)
 	}
 	defer got.Body.Close()
-	data, err = io.ReadAll(io.LimitReader(got.Body, maxSmall))
-	return data, aws.ToString(got.ETag), b.fault("read", name, err)
+	data, err = io.ReadAll(io.LimitReader(got.Body, maxSmall+1))
+	if err != nil {
+		return nil, "", b.fault("read", name, err)
+	}
+	if len(data) > maxSmall {
+		return nil, "", &terse.Error{Code: terse.CodeTooLarge, Message: fmt.Sprintf("%s in %s is larger than %d bytes", name, b.Name(), maxSmall), Op: "read " + name}
+	}
+	return data, aws.ToString(got.ETag), nil
 }
 
 // Replace writes a small object if the one that is there is still the version of the tag; "" if there is none. Returns
-// an error of code conflict otherwise.
+// an error of code conflict otherwise, and those of the package doc.
+//
+// After unavailable nobody knows whether it was written. A request whose answer got lost is made again within the
+// call and may then meet what it wrote itself, so a conflict does not prove that somebody else wrote: who must know
+// writes a value that nobody else writes, and reads.
 func (b *Bucket) Replace(ctx context.Context, name, tag string, data []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, b.o.Timeout)
 	defer cancel()

@@ -136,17 +136,28 @@ func (e *Engine) ask(ctx context.Context, op string, fn func(ctx context.Context
 	return &terse.Error{Code: terse.CodeUnavailable, Message: "the analytics engine failed", Op: op, Err: err}
 }
 
-// waitMutations waits until the mutations of a table are done. On 18.16 an ALTER returns before them.
+// waitMutations waits until the mutations of a table are done. On 18.16 an ALTER returns before them. One that failed is an
+// error at once: the server goes on trying it, and those behind it wait.
 func (e *Engine) waitMutations(ctx context.Context, table string) error {
 	for {
-		n, err := e.number(ctx, "SELECT count() FROM system.mutations WHERE database = currentDatabase() AND table = "+literal(table)+" AND is_done = 0")
+		n, reason, err := e.mutationsLeft(ctx, table)
 		if err != nil || n == 0 {
 			return err
+		}
+		if reason != "" {
+			return fmt.Errorf("change of %s: %s", table, reason)
 		}
 		if err := sleep(ctx, 50*time.Millisecond); err != nil {
 			return err
 		}
 	}
+}
+
+func (e *Engine) mutationsLeft(ctx context.Context, table string) (n uint64, reason string, err error) {
+	ctx, cancel := e.within(ctx)
+	defer cancel()
+	err = e.scan(ctx, e.dialect.Load().mutationsLeft(table), func(r row) error { return r.Scan(&n, &reason) })
+	return n, reason, err
 }
 
 // mutate changes rows of a table and waits until it is done.

@@ -11,14 +11,16 @@ type dialect struct {
 	// settings of every statement. Servers before 20 know numbers only, and refuse names that they do not know.
 	settings map[string]any
 	modern   bool
+	// mutations is where changes of rows are listed, with the columns database, table, is_done and latest_fail_reason.
+	mutations string
 }
 
 var (
-	legacy = &dialect{name: "legacy", settings: map[string]any{
+	legacy = &dialect{name: "legacy", mutations: "(SELECT database, table, is_done, '' AS latest_fail_reason FROM system.mutations)", settings: map[string]any{
 		"max_query_size": maxQuery, "max_ast_elements": maxElements, "enable_optimize_predicate_expression": 0, "optimize_move_to_prewhere": 1,
 		"max_bytes_before_external_group_by": maxGroupBytes,
 	}}
-	modern = &dialect{name: "modern", modern: true, settings: map[string]any{
+	modern = &dialect{name: "modern", modern: true, mutations: "system.mutations", settings: map[string]any{
 		"max_query_size": maxQuery, "max_ast_elements": maxElements, "max_expanded_ast_elements": 10 * maxElements,
 		// Zero means the same in joins as in 18.16, and results come in the types that statements name.
 		"join_use_nulls": 0, "transform_null_in": 0, "prefer_column_name_to_alias": 1, "async_insert": 0,
@@ -86,6 +88,12 @@ func (d *dialect) tableSettings() string {
 
 // mutation returns an ALTER that changes rows, which runs in the background (waitMutations).
 func (d *dialect) mutation(table, action string) string { return "ALTER TABLE " + table + " " + action }
+
+// mutationsLeft returns a query for how many changes of a table are not done, and why one of them last failed: "" if none
+// did. 18.16 does not tell; there one that fails is waited for until the deadline.
+func (d *dialect) mutationsLeft(table string) string {
+	return "SELECT count(), max(latest_fail_reason) FROM " + d.mutations + " WHERE database = currentDatabase() AND table = " + literal(table) + " AND is_done = 0"
+}
 
 // lower returns the expression of a text in lower case.
 func (d *dialect) lower(expr string) string { return "lowerUTF8(" + expr + ")" }

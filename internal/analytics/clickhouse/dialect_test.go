@@ -55,7 +55,7 @@ func TestStatements(t *testing.T) {
 			list = append(list, createTables(d)...)
 			list = append(list, b.summary(r, q), b.timeseries(r, q, q.Buckets()), b.breakdown(r, "", q), b.breakdown(r, "", byTag), b.breakdown(r, "", byLink), clicksInto)
 			groups, order := b.conversionsBy(byLink)
-			list = append(list, groups+" -- by "+order, d.mutation("clicks", "DELETE WHERE workspace_id = 3"))
+			list = append(list, groups+" -- by "+order, d.mutation("clicks", "DELETE WHERE workspace_id = 3"), d.mutationsLeft("clicks"))
 			got := strings.ReplaceAll(strings.Join(list, "\n\n"), totalsMark, "\n-- totals\n") + "\n"
 			path := filepath.Join("testdata", d.name+".sql")
 			if *update {

@@ -159,6 +159,7 @@ func (e *Engine) erase(ctx context.Context, er analytics.Erasure) (n int64, err 
 // rollAgain computes the rollups of days again and removes those of before.
 func (e *Engine) rollAgain(ctx context.Context, days []int64, known map[int64]closed) error {
 	for days := range slices.Chunk(days, batchDays) {
+		before := e.now() // not the generation of a day: one whose clicks changed meanwhile has none
 		counts, err := e.countDays(ctx, "WHERE "+dayIn(days))
 		if err != nil {
 			return err
@@ -166,10 +167,7 @@ func (e *Engine) rollAgain(ctx context.Context, days []int64, known map[int64]cl
 		if _, err := e.closeDays(ctx, days, known, counts); err != nil {
 			return err
 		}
-		e.mu.RLock()
-		gen := e.closed[days[0]].gen
-		e.mu.RUnlock()
-		if err := e.removeBefore(ctx, days, gen); err != nil {
+		if err := e.removeBefore(ctx, days, before); err != nil {
 			return err
 		}
 	}

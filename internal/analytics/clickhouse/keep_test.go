@@ -2,6 +2,7 @@ package clickhouse
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -249,6 +250,60 @@ func TestErasePartly(t *testing.T) {
 		if err := e.Tidy(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestEraseWhileClicksCome: the old numbers of a day go with an erasure, also when a click that comes meanwhile leaves the
+// day open.
+func TestEraseWhileClicksCome(t *testing.T) {
+	e := open(t, Options{Clock: afterSpan(1), scopeRows: 10})
+	events := enginetest.Events(19, 400)[:40] // of one day
+	ingest(t, e, &sliceSource{events: events})
+	if err := e.Tidy(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	known, _, err := e.readClosed(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	day := dayOf(events[0].At)
+	if known[day].gen == 0 {
+		t.Fatalf("day %d is not closed: %+v", day, known)
+	}
+	more := enginetest.Events(20, 20)
+	late := open(t, Options{URL: e.o.URL, Source: "late", Clock: afterSpan(1)})
+	n := 0
+	e.o.Clock = func() time.Time { // read for each number that e.now gives: also after the clicks were counted
+		more[n].At = events[0].At
+		ingest(t, late, &sliceSource{events: more[:n+1], at: n})
+		n++
+		return afterSpan(1)()
+	}
+	if err := e.rollAgain(t.Context(), []int64{day}, known); err != nil {
+		t.Fatal(err)
+	}
+	if n < 2 {
+		t.Fatalf("%d clicks came meanwhile: the test proves nothing", n)
+	}
+	for _, table := range rollupTables {
+		left, err := e.number(t.Context(), fmt.Sprintf("SELECT count() FROM %s WHERE day = toDate(%d) AND gen <= %d", table, day, known[day].gen))
+		if err != nil || left != 0 {
+			t.Errorf("%s has %d rows of before, %v", table, left, err)
+		}
+	}
+}
+
+// TestFailedMutation: a change that the server says it cannot make is an error at once.
+func TestFailedMutation(t *testing.T) {
+	e := open(t, Options{})
+	d := *e.dialect.Load()
+	d.mutations = "(SELECT currentDatabase() AS database, 'clicks' AS table, 0 AS is_done, 'disk is full' AS latest_fail_reason)"
+	e.dialect.Store(&d)
+	if err := e.waitMutations(t.Context(), "clicks"); err == nil || !strings.Contains(err.Error(), "disk is full") {
+		t.Errorf("a change that failed: %v", err)
+	}
+	if err := e.waitMutations(t.Context(), "rday"); err != nil {
+		t.Errorf("a table without changes: %v", err)
 	}
 }
 

@@ -309,6 +309,9 @@ func (m *mirror) audit(ctx context.Context) error {
 	files, strange, first := map[string]stamp{}, 0, ""
 	notes, err := stampOf(filepath.Join(m.d.o.Record, erasuresFile))
 	here := err == nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("audit record store: %w", err) // unread notes must not pass for none
+	}
 	err = m.store.List(ctx, "", func(name string, bytes int64) error {
 		s, known := m.state.Files[name]
 		switch {
@@ -326,7 +329,7 @@ func (m *mirror) audit(ctx context.Context) error {
 		return nil
 	})
 	if err != nil {
-		return err
+		return fmt.Errorf("audit record store: %w", err)
 	}
 	if strange > 0 {
 		m.d.o.Log.Error("the record store has files that this folder did not send; they stay there", "store", m.store.Name(), "files", strange, "one", first)

@@ -125,7 +125,7 @@ type DB struct {
 	o       Options
 	path    string
 	readers *sql.DB
-	writing sync.Mutex // held by a transaction of the writer and a checkpoint, and by PutFacts
+	writing sync.Mutex // held by a transaction of the writer until what it changed is noted here, and by a checkpoint
 	writer  *writer    // under writing
 
 	mu         sync.RWMutex                // guards what follows; held for moments only
@@ -178,8 +178,8 @@ type DB struct {
 
 	adopting bool // of Open: the files of the record are not taken over yet
 
-	lastCheckpoint time.Time      // of the goroutine of Ingest
-	dirty          map[int64]bool // of that goroutine: days written since the last checkpoint
+	lastCheckpoint time.Time      // guarded by writing
+	dirty          map[int64]bool // guarded by writing: days whose hot table changed since the last checkpoint
 }
 
 var (

@@ -308,7 +308,9 @@ func (d *DB) reclass(ctx context.Context, day, rows int64, lo, hi terse.Millis, 
 		fmt.Sprintf("UPDATE %s AS c SET %s FROM swept_clicks k WHERE k.day = %d AND k.event_id = c.event_id AND c.bot = 0 AND %s", table, strings.Join(set, ", "), day, within),
 		fmt.Sprintf("UPDATE conversions SET bot = %s, bot_name = %s FROM swept_clicks k WHERE k.day = %d AND k.event_id = conversions.click_id AND k.workspace_id = conversions.workspace_id AND NOT pending AND bot = 0",
 			sweptColumns["bot"], sweptColumns["bot_name"], day))
-	if err := d.write(ctx, func(ctx context.Context) error {
+	d.writing.Lock() // also for dirty: no checkpoint comes between the change and the note of it
+	defer d.writing.Unlock()
+	if err := d.writeLocked(ctx, func(ctx context.Context) error {
 		for _, q := range list {
 			if err := d.exec(ctx, q); err != nil {
 				return err
@@ -318,8 +320,8 @@ func (d *DB) reclass(ctx context.Context, day, rows int64, lo, hi terse.Millis, 
 	}); err != nil {
 		return err
 	}
-	d.mu.Lock()
 	d.dirty[day] = true
+	d.mu.Lock()
 	d.sweepDays[day] = true
 	d.mu.Unlock()
 	d.sweepsFound.Add(int64(len(found)))
