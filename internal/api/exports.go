@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -118,7 +119,7 @@ func (s *Server) createExport(ctx context.Context, c *call, in *struct{ Body New
 	c.query = v
 	q, err := s.analyticsQuery(ctx, c)
 	if err != nil {
-		return nil, err
+		return nil, fieldOfBody(err)
 	}
 	if q.Filters == nil {
 		q.Filters = []analytics.Filter{}
@@ -131,6 +132,17 @@ func (s *Server) createExport(ctx context.Context, c *call, in *struct{ Body New
 		return nil, err
 	}
 	return &exportOutput{Location: exportLocation(&e), Body: showExport(&e)}, nil
+}
+
+// fieldOfBody gives an error of a query that was made from a body the name that its field has there.
+func fieldOfBody(err error) error {
+	e, ok := errors.AsType[*terse.Error](err)
+	if !ok || e.Field != "f" {
+		return err
+	}
+	mended := *e
+	mended.Field = "filters"
+	return &mended
 }
 
 func exportLocation(e *exports.Export) string { return "/api/v1/exports/" + e.ID }

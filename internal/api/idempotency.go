@@ -38,7 +38,7 @@ const (
 //
 // A success is kept, because it did something; an error is not, because it did
 // nothing: the repetition is then executed afresh. The operation puts the record in the
-// same atomic write as its effect (links, keys, workspaces, domains, campaigns, jobs, shares, exports), so
+// same atomic write as its effect (links, keys, workspaces, domains, campaigns, jobs, shares, exports and their schedules), so
 // that a crash leaves both or neither. An upload is a file: it keeps the name of the key
 // itself. Elsewhere (deletions, what is done to a job) a second execution changes nothing.
 //

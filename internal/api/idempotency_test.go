@@ -59,6 +59,7 @@ func TestIdempotency(t *testing.T) {
 		{"campaign", request{method: "POST", path: "/api/v1/campaigns", key: mine.key, body: `{"name":"c","destination":"https://example.com/{a}"}`}},
 		{"share", request{method: "POST", path: "/api/v1/shares", key: mine.key, body: `{"name":"s"}`}},
 		{"export", request{method: "POST", path: "/api/v1/exports", key: mine.key, body: `{"format":"csv"}`}},
+		{"schedule", request{method: "POST", path: "/api/v1/exports/schedules", key: mine.key, body: `{"every":"daily","format":"csv","prefix":"mine"}`}},
 		{"upload", request{method: "POST", path: "/api/v1/uploads", key: mine.key, body: `{"filename":"a.csv"}`}},
 		{"job", request{method: "POST", path: "/api/v1/jobs", key: mine.key, body: `{"kind":"bulk","source":{"upload_id":"` + b.uploaded(mine.key) + `"}}`}},
 		{"workspace", request{method: "POST", path: "/api/v1/workspaces", body: `{"name":"w"}`}},
@@ -286,6 +287,7 @@ func TestIdempotencyAfterFailure(t *testing.T) {
 		"campaign":  {method: "POST", path: "/api/v1/campaigns", body: `{"name":"c","destination":"https://example.com/{a}"}`},
 		"share":     {method: "POST", path: "/api/v1/shares", body: `{"name":"s","password":"s3cret"}`},
 		"export":    {method: "POST", path: "/api/v1/exports", body: `{"format":"csv"}`},
+		"schedule":  {method: "POST", path: "/api/v1/exports/schedules", body: `{"every":"daily","format":"csv"}`},
 		"job":       {method: "POST", path: "/api/v1/jobs", body: `{"kind":"bulk","source":{"upload_id":"` + b.uploaded("") + `"}}`},
 	} {
 		q = once(q, name)
@@ -312,7 +314,7 @@ func TestIdempotencyAfterFailure(t *testing.T) {
 	if n := len(b.want(200, request{method: "GET", path: "/api/v1/campaigns"}).field(t, "data").([]any)); n != 1 {
 		t.Errorf("%d campaigns, want 1", n)
 	}
-	for what, kind := range map[string]terse.Kind{"jobs": terse.KindJob, "shares": terse.KindShare, "exports": terse.KindExport} {
+	for what, kind := range map[string]terse.Kind{"jobs": terse.KindJob, "shares": terse.KindShare, "exports": terse.KindExport, "schedules": terse.KindExportSchedule} {
 		if docs, err := store.ListDocuments(t.Context(), 1, kind, "", 10); err != nil || len(docs) != 1 {
 			t.Errorf("%d %s, want 1: %v", len(docs), what, err)
 		}

@@ -140,17 +140,21 @@ func (s *Server) createExportSchedule(ctx context.Context, c *call, in *struct{ 
 	}
 	c.query = v
 	if n.Query, err = s.analyticsQuery(ctx, c); err != nil {
-		return nil, err
+		return nil, fieldOfBody(err)
 	}
 	if n.Query.Filters == nil {
 		n.Query.Filters = []analytics.Filter{}
 	}
-	e, err := m.Create(ctx, c.workspace, c.who.Subject, n)
+	e, err := m.Create(ctx, c.workspace, c.who.Subject, n, answerWith(c.idem, func(made exports.Schedule) (int, map[string]string, any, error) {
+		return http.StatusCreated, map[string]string{"Location": scheduleLocation(&made)}, showSchedule(&made), nil
+	}))
 	if err != nil {
 		return nil, err
 	}
-	return &exportScheduleOutput{Location: "/api/v1/exports/schedules/" + e.ID, Body: showSchedule(&e)}, nil
+	return &exportScheduleOutput{Location: scheduleLocation(&e), Body: showSchedule(&e)}, nil
 }
+
+func scheduleLocation(e *exports.Schedule) string { return "/api/v1/exports/schedules/" + e.ID }
 
 func (s *Server) listExportSchedules(ctx context.Context, c *call, _ *struct{}) (*listOutput[*ExportSchedule], error) {
 	m, err := s.scheduler()

@@ -52,6 +52,12 @@ func TestExportSchedule(t *testing.T) {
 	} {
 		b.want(422, request{method: "POST", path: "/api/v1/exports/schedules", body: body})
 	}
+	for path, body := range map[string]string{"/api/v1/exports/schedules": `{"every":"daily","format":"csv",`, "/api/v1/exports": `{"format":"csv",`} {
+		a := b.want(422, request{method: "POST", path: path, body: body + `"filters":["is,country,DE","is,nothing,DE"]}`})
+		if !strings.Contains(string(a.body), `"body.filters"`) {
+			t.Errorf("%s: a filter that cannot be: %s", path, a.body)
+		}
+	}
 	now := b.clock().Time()
 	from := now.Add(-2 * time.Hour)
 	a := b.want(201, request{method: "POST", path: "/api/v1/exports/schedules",

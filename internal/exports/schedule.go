@@ -77,12 +77,21 @@ type Schedule struct {
 
 // ObjectName returns the name of the object of the period that begins at a time: it depends on nothing else, so that
 // an attempt that is repeated replaces its own object.
-func (s *Schedule) ObjectName(from terse.Millis) string {
-	name := s.Workspace.String() + "/" + s.Prefix + "/dt=" + from.Time().Format(time.DateOnly)
-	if s.Every == Hourly {
+func (e *Schedule) ObjectName(from terse.Millis) string {
+	name := e.Workspace.String() + "/" + e.Prefix + "/dt=" + from.Time().Format(time.DateOnly)
+	if e.Every == Hourly {
 		name += fmt.Sprintf("/hour=%02d", from.Time().Hour())
 	}
-	return name + "/clicks." + string(s.Format)
+	return name + "/clicks." + string(e.Format)
+}
+
+// document returns the stored form of a version.
+func (e *Schedule) document(version uint64) (terse.Document, error) {
+	data, err := json.Marshal(e)
+	if err != nil {
+		return terse.Document{}, err
+	}
+	return terse.Document{Workspace: e.Workspace, Kind: terse.KindExportSchedule, ID: e.ID, Version: version, Data: data}, nil
 }
 
 // Bucket is where the objects go.
@@ -159,9 +168,10 @@ func (n *NewSchedule) check(now terse.Millis) error {
 	return nil
 }
 
-// Create makes a schedule; it is durable on return. Returns an error of code invalid for what cannot be, conflict if another
-// schedule of the workspace has the prefix, and unavailable if the server has no bucket.
-func (s *Scheduler) Create(ctx context.Context, w terse.WorkspaceID, by string, n NewSchedule) (Schedule, error) {
+// Create makes a schedule; it is durable on return. What also returns for it goes into the same atomic write; nil: nothing.
+// Returns an error of code invalid for what cannot be, conflict if another schedule of the workspace has the prefix, and
+// unavailable if the server has no bucket.
+func (s *Scheduler) Create(ctx context.Context, w terse.WorkspaceID, by string, n NewSchedule, also func(Schedule) ([]terse.Document, error)) (Schedule, error) {
 	if s.o.Bucket == nil {
 		return Schedule{}, &terse.Error{Code: terse.CodeUnavailable, Reason: "exports_bucket_missing", Message: "this server has no bucket for exports: its operator sets exports.s3.bucket"}
 	}
@@ -194,7 +204,19 @@ func (s *Scheduler) Create(ctx context.Context, w terse.WorkspaceID, by string, 
 			return Schedule{}, &terse.Error{Code: terse.CodeConflict, Reason: "prefix_taken", Field: "prefix", Message: "another schedule writes there: " + list[i].ID}
 		}
 	}
-	if err := s.put(ctx, &e, 1); err != nil {
+	doc, err := e.document(1)
+	if err != nil {
+		return Schedule{}, fmt.Errorf("create export schedule: %w", err)
+	}
+	docs := []terse.Document{doc}
+	if also != nil {
+		more, err := also(e)
+		if err != nil {
+			return Schedule{}, err
+		}
+		docs = append(docs, more...)
+	}
+	if err := s.o.Store.InsertLinks(ctx, &terse.Chunk{Documents: docs}); err != nil {
 		return Schedule{}, fmt.Errorf("create export schedule: %w", err)
 	}
 	s.wakeUp()
@@ -209,11 +231,11 @@ func (s *Scheduler) wakeUp() {
 }
 
 func (s *Scheduler) put(ctx context.Context, e *Schedule, version uint64) error {
-	data, err := json.Marshal(e)
+	doc, err := e.document(version)
 	if err != nil {
 		return err
 	}
-	return s.o.Store.PutDocument(ctx, terse.Document{Workspace: e.Workspace, Kind: terse.KindExportSchedule, ID: e.ID, Version: version, Data: data})
+	return s.o.Store.PutDocument(ctx, doc)
 }
 
 // Get returns a schedule of the workspace. Returns ErrNotFound.

@@ -102,7 +102,7 @@ func (s *schedules) create(n exports.NewSchedule) exports.Schedule {
 	if n.Query.Filters == nil {
 		n.Query.Filters = []analytics.Filter{}
 	}
-	e, err := s.Create(s.t.Context(), enginetest.Workspace, "key", n)
+	e, err := s.Create(s.t.Context(), enginetest.Workspace, "key", n, nil)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -279,12 +279,12 @@ func TestScheduleRefuses(t *testing.T) {
 		"one lies around":    {exports.NewSchedule{Every: exports.Hourly, Prefix: "a"}, terse.CodeConflict},
 	} {
 		c.n.Format = export.CSV
-		if _, err := s.Create(t.Context(), enginetest.Workspace, "key", c.n); terse.ErrorCode(err) != c.code {
+		if _, err := s.Create(t.Context(), enginetest.Workspace, "key", c.n, nil); terse.ErrorCode(err) != c.code {
 			t.Errorf("%s: %v, want %s", name, err, c.code)
 		}
 	}
 	s.open(nil)
-	if _, err := s.Create(t.Context(), enginetest.Workspace, "key", exports.NewSchedule{Every: exports.Hourly, Format: export.CSV}); terse.ErrorCode(err) != terse.CodeUnavailable {
+	if _, err := s.Create(t.Context(), enginetest.Workspace, "key", exports.NewSchedule{Every: exports.Hourly, Format: export.CSV}, nil); terse.ErrorCode(err) != terse.CodeUnavailable {
 		t.Errorf("without a bucket: %v", err)
 	}
 	if list, err := s.List(t.Context(), enginetest.Workspace); err != nil || len(list) != 1 {
@@ -322,7 +322,7 @@ func TestScheduleAtOnce(t *testing.T) {
 	made := make(chan error)
 	for range 8 {
 		go func() {
-			_, err := s.Create(t.Context(), enginetest.Workspace, "key", exports.NewSchedule{Every: exports.Daily, Prefix: "same", Format: export.CSV})
+			_, err := s.Create(t.Context(), enginetest.Workspace, "key", exports.NewSchedule{Every: exports.Daily, Prefix: "same", Format: export.CSV}, nil)
 			made <- err
 		}()
 	}
