@@ -259,17 +259,13 @@ func TestScopes(t *testing.T) {
 			continue
 		}
 		q := request{method: op.method, path: fill(op.path, missing), key: "-"}
-		if a := b.do(q); a.status != 401 || a.header.Get("WWW-Authenticate") == "" || a.text(t, "code") != "unauthorized" {
-			t.Errorf("%s without a key: %d %s", op.OperationID, a.status, a.body)
+		if a := b.wantProblem(401, "unauthorized", q); a.header.Get("WWW-Authenticate") == "" {
+			t.Errorf("%s without a key: %v", op.OperationID, a.header)
 		}
 		q.key = "terse_00000000_00000000000000000000000000000000000000"
-		if a := b.do(q); a.status != 401 || a.text(t, "code") != "invalid_key" {
-			t.Errorf("%s with a wrong key: %d %s", op.OperationID, a.status, a.body)
-		}
-		q.key = pair[0]
-		if a := b.do(q); a.status != 403 || a.text(t, "code") != "forbidden" {
-			t.Errorf("%s with every scope but %s: %d %s", op.OperationID, scope, a.status, a.body)
-		}
+		b.wantProblem(401, "invalid_key", q)
+		q.key = pair[0] // with every other scope
+		b.wantProblem(403, "forbidden", q)
 		q.key = pair[1]
 		if a := b.do(q); a.status == 401 || a.status == 403 {
 			t.Errorf("%s with the scope %s: %d %s", op.OperationID, scope, a.status, a.body)
@@ -325,9 +321,7 @@ func TestKeysDoNotGrow(t *testing.T) {
 	}
 	for _, tt := range tests {
 		tt.q.key = limited
-		if a := b.do(tt.q); a.status != 403 || a.text(t, "code") != tt.code {
-			t.Errorf("%s %s %s: %d %s, want 403 %s", tt.q.method, tt.q.path, tt.q.body, a.status, a.body, tt.code)
-		}
+		b.wantProblem(403, tt.code, tt.q)
 	}
 	b.want(201, request{method: "POST", path: "/api/v1/keys", key: limited, body: `{"name":"k","scopes":["links:read"]}`})
 }
@@ -342,9 +336,8 @@ func TestGuessing(t *testing.T) {
 	for range 100 {
 		b.want(401, guess)
 	}
-	a := b.want(429, guess)
-	if a.text(t, "code") != "rate_limited" || a.header.Get("Retry-After") != "1" {
-		t.Errorf("the 101st guess: %v %s", a.header, a.body)
+	if a := b.wantProblem(429, "rate_limited", guess); a.header.Get("Retry-After") != "1" {
+		t.Errorf("the 101st guess: %v", a.header)
 	}
 	b.want(200, request{method: "GET", path: "/api/v1/links", key: mine.key})
 	b.want(200, request{method: "GET", path: "/api/v1/links"})

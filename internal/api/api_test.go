@@ -235,6 +235,21 @@ func (b *bench) want(status int, q request) answer {
 	return a
 }
 
+// wantProblem is want for a refusal: an answer of that status whose problem has the code. Others are errors of the test, which
+// goes on.
+func (b *bench) wantProblem(status int, code string, q request) answer {
+	b.t.Helper()
+	a := b.do(q)
+	var p struct {
+		Code string `json:"code"`
+	}
+	err := json.Unmarshal(a.body, &p)
+	if a.status != status || err != nil || p.Code != code || a.header.Get("Content-Type") != "application/problem+json" {
+		b.t.Errorf("%s %s %.200s: %d %.300s, want %d %s", q.method, q.path, q.body, a.status, a.body, status, code)
+	}
+	return a
+}
+
 // field returns a member of a JSON answer.
 func (a answer) field(t testing.TB, name string) any {
 	t.Helper()

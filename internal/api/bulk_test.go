@@ -189,9 +189,7 @@ func TestBulkIdempotency(t *testing.T) {
 	}
 	other := q
 	other.body = strings.Replace(q.body, "/p/0", "/p/x", 1)
-	if a := b.do(other); a.status != 422 || a.text(t, "code") != "idempotency_mismatch" {
-		t.Errorf("with another body: %d %.300s", a.status, a.body)
-	}
+	b.wantProblem(422, "idempotency_mismatch", other)
 	q.key = b.key("ws_0000000000001", "links:write")
 	list, _ := ndjsonResults(t, b.want(200, q).body)
 	if mine, _ := ndjsonResults(t, first.body); list[0].ShortURL == mine[0].ShortURL {
@@ -229,10 +227,7 @@ func TestBulkBomb(t *testing.T) {
 	t.Parallel()
 	b := setup(t, options{})
 	for _, encoding := range []string{"gzip", "zstd"} {
-		a := b.do(bulk(compressed(t, encoding, strings.Repeat("\n", 64<<20)), "application/x-ndjson", "Content-Encoding", encoding))
-		if a.status != 413 || a.text(t, "code") != "compression_ratio" {
-			t.Errorf("%s bomb: %d %.300s", encoding, a.status, a.body)
-		}
+		b.wantProblem(413, "compression_ratio", bulk(compressed(t, encoding, strings.Repeat("\n", 64<<20)), "application/x-ndjson", "Content-Encoding", encoding))
 	}
 }
 
@@ -243,9 +238,8 @@ func TestBulkUnavailable(t *testing.T) {
 	b := setup(t, options{wrap: func(s terse.Store) terse.Store { store.Store = s; return store }})
 	for _, accept := range []string{"application/x-ndjson", "text/csv", "application/json"} {
 		store.refuse.Store(true)
-		a := b.do(bulk(rows(1), "application/x-ndjson", "Accept", accept))
-		if a.status != 503 || a.header.Get("Retry-After") == "" || a.text(t, "code") != "unavailable" {
-			t.Errorf("%s: %d %s", accept, a.status, a.body)
+		if a := b.wantProblem(503, "unavailable", bulk(rows(1), "application/x-ndjson", "Accept", accept)); a.header.Get("Retry-After") == "" {
+			t.Errorf("%s: %v", accept, a.header)
 		}
 	}
 }

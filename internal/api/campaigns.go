@@ -46,7 +46,7 @@ type Campaign struct {
 // CampaignDomain is a domain of a campaign.
 type CampaignDomain struct {
 	Host   string `json:"host" example:"go.example.com"`
-	Weight uint32 `json:"weight,omitempty" doc:"How often it has its turn, beside the others; 1 if absent."`
+	Weight uint32 `json:"weight,omitempty" doc:"How often it has its turn, beside the others; 1 if absent or 0."`
 }
 
 // NewCampaign is the body of a creation.

@@ -83,10 +83,7 @@ func TestBodyLimit(t *testing.T) {
 		return frame + strings.Repeat(" ", n-len(frame))
 	}
 	b.want(201, request{method: "POST", path: "/api/v1/links", body: body(1 << 20)})
-	a := b.want(413, request{method: "POST", path: "/api/v1/links", body: body(1<<20 + 1)})
-	if a.text(t, "code") != "too_large" || a.header.Get("Content-Type") != "application/problem+json" {
-		t.Errorf("too long a body: %v %s", a.header, a.body)
-	}
+	b.wantProblem(413, "too_large", request{method: "POST", path: "/api/v1/links", body: body(1<<20 + 1)})
 }
 
 func TestHeaders(t *testing.T) {
@@ -171,8 +168,8 @@ func TestPanic(t *testing.T) {
 	t.Parallel()
 	b := setup(t, options{})
 	b.engine.err = panicError{}
-	a := b.want(500, request{method: "GET", path: "/api/v1/analytics/summary?period=7d"})
-	if a.text(t, "code") != "internal" || a.text(t, "request_id") != "test" || strings.Contains(string(a.body), "teapot") {
+	a := b.wantProblem(500, "internal", request{method: "GET", path: "/api/v1/analytics/summary?period=7d"})
+	if a.text(t, "request_id") != "test" || strings.Contains(string(a.body), "teapot") {
 		t.Errorf("a panic is answered %s", a.body)
 	}
 	if log := b.log.String(); !strings.Contains(log, "teapot") || !strings.Contains(log, "operation.go") {
@@ -200,9 +197,9 @@ func TestEngineErrors(t *testing.T) {
 	} {
 		b.engine.err = tt.err
 		for _, path := range []string{"summary?period=7d", "timeseries?period=7d", "breakdown?period=7d&by=country"} {
-			a := b.do(request{method: "GET", path: "/api/v1/analytics/" + path})
-			if a.status != tt.status || a.text(t, "code") != tt.code || strings.Contains(string(a.body), "duckdb") {
-				t.Errorf("%s with %v: %d %s", path, tt.err, a.status, a.body)
+			a := b.wantProblem(tt.status, tt.code, request{method: "GET", path: "/api/v1/analytics/" + path})
+			if strings.Contains(string(a.body), "duckdb") {
+				t.Errorf("%s with %v: %s", path, tt.err, a.body)
 			}
 		}
 	}
@@ -210,9 +207,7 @@ func TestEngineErrors(t *testing.T) {
 		t.Error("the cause is not in the log")
 	}
 	none := setup(t, options{noEngine: true})
-	if a := none.want(503, request{method: "GET", path: "/api/v1/analytics/summary"}); a.text(t, "code") != "analytics_disabled" {
-		t.Errorf("without analytics: %s", a.body)
-	}
+	none.wantProblem(503, "analytics_disabled", request{method: "GET", path: "/api/v1/analytics/summary"})
 }
 
 // The workspace of a request reaches the engine, whatever the parameters say.

@@ -78,9 +78,13 @@ func (op *operation) document() huma.Operation {
 		}},
 	}
 	if op.Method == http.MethodPost {
+		kept := "24 hours gets the same answer and does nothing."
+		if op.stream { // the ledger of a bulk request, not the record of an answer
+			kept = "seven days gets the same links and makes no others, also if the first request was cut."
+		}
 		h.Parameters = append(h.Parameters, &huma.Param{
 			Name: idempotencyHeader, In: "header", Schema: &huma.Schema{Type: huma.TypeString},
-			Description: "1 to 255 printable characters. A repetition with the same key and body within 24 hours gets the same answer and does nothing.",
+			Description: "1 to 255 printable characters. A repetition with the same key and body within " + kept,
 		})
 	}
 	return h

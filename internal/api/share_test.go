@@ -55,9 +55,7 @@ func TestSharePassword(t *testing.T) {
 	if a := b.want(200, form("hunter2")); !strings.Contains(string(a.body), "secret numbers") {
 		t.Errorf("%s", a.body)
 	}
-	if a := b.want(401, request{method: "GET", path: "/s/" + id + "/stats", key: "-"}); a.text(t, "code") != "password_required" {
-		t.Errorf("%s", a.body)
-	}
+	b.wantProblem(401, "password_required", request{method: "GET", path: "/s/" + id + "/stats", key: "-"})
 	b.want(200, request{method: "GET", path: "/s/" + id + "/stats", key: "-", header: map[string]string{"Terse-Share-Password": "hunter2"}})
 	for range 10 {
 		b.want(401, form("wrong"))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,12 +21,12 @@ import (
 // pipe is a tail that the test feeds.
 type pipe struct {
 	c    chan clicks.Event
-	fail error
+	fail atomic.Pointer[error] // what Next returns
 }
 
 func (p *pipe) Next(_ context.Context, most int, fn func(*clicks.Event) error) (int, error) {
-	if p.fail != nil {
-		return 0, p.fail
+	if err := p.fail.Load(); err != nil {
+		return 0, *err
 	}
 	for n := 0; ; n++ {
 		if n == most {
@@ -41,6 +42,8 @@ func (p *pipe) Next(_ context.Context, most int, fn func(*clicks.Event) error) (
 		}
 	}
 }
+
+func (p *pipe) failWith(err error) { p.fail.Store(&err) }
 
 func (p *pipe) Wait(ctx context.Context) error {
 	<-ctx.Done()
@@ -184,8 +187,8 @@ func TestResume(t *testing.T) {
 func TestSlowWatcher(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &pipe{c: make(chan clicks.Event, 10_000)}
-		opened := 0
-		h := live.New(live.Options{Open: func() (live.Tail, error) { opened++; return p, nil }})
+		var opened atomic.Int64
+		h := live.New(live.Options{Open: func() (live.Tail, error) { opened.Add(1); return p, nil }})
 		defer h.Close()
 		slow, quick := watch(t, h, analytics.Scope{}, ""), watch(t, h, analytics.Scope{}, "")
 		for range 700 {
@@ -200,13 +203,14 @@ func TestSlowWatcher(t *testing.T) {
 		quick.Leave()
 		pass(2 * time.Minute)
 		synctest.Wait()
-		if opened != 1 {
-			t.Errorf("opened %d times", opened)
+		if n := opened.Load(); n != 1 {
+			t.Errorf("opened %d times", n)
 		}
 		watch(t, h, analytics.Scope{}, "")
 		pass(time.Second)
-		if opened != 2 {
-			t.Errorf("opened %d times after a pause", opened)
+		synctest.Wait()
+		if n := opened.Load(); n != 2 {
+			t.Errorf("opened %d times after a pause", n)
 		}
 	})
 }
@@ -214,14 +218,15 @@ func TestSlowWatcher(t *testing.T) {
 // TestUnreadable: watchers are dropped when clicks cannot be read, and may come back.
 func TestUnreadable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &pipe{c: make(chan clicks.Event, 10), fail: errors.New("no disk")}
+		p := &pipe{c: make(chan clicks.Event, 10)}
+		p.failWith(errors.New("no disk"))
 		h := hub(p)
 		w := watch(t, h, analytics.Scope{}, "")
 		synctest.Wait()
 		if _, open := drain(w); open {
 			t.Error("not dropped")
 		}
-		p.fail = nil
+		p.fail.Store(nil)
 		w = watch(t, h, analytics.Scope{}, "")
 		pass(1100 * time.Millisecond)
 		synctest.Wait()
@@ -229,10 +234,10 @@ func TestUnreadable(t *testing.T) {
 		if !open || len(list) == 0 {
 			t.Fatalf("%d messages, open %v", len(list), open)
 		}
-		p.fail = errors.New("no disk again")
+		p.failWith(errors.New("no disk again"))
 		pass(1100 * time.Millisecond)
 		synctest.Wait()
-		p.fail = nil
+		p.fail.Store(nil)
 		w = watch(t, h, analytics.Scope{}, list[0].ID) // clicks came meanwhile that nobody has read
 		if list, _ := drain(w); len(list) != 1 || list[0].Event != live.EventGap {
 			t.Errorf("resumed after a failure with %v", list)
