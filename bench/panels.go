@@ -269,7 +269,7 @@ func plainPanels(ctx context.Context, folder string, q analytics.Query, times in
 	for _, p := range []struct{ name, text string }{
 		{"summary", "SELECT sum(c), sum(v) FROM (SELECT ts::DATE, sum(weight) AS c, count(DISTINCT visitor) FILTER (visitor <> 0) AS v" + from + " GROUP BY 1)"},
 		{"chart by day", "SELECT (ts + INTERVAL 1 HOUR)::DATE AS d, ts::DATE AS u, sum(weight), count(DISTINCT visitor) FILTER (visitor <> 0)" + from + " GROUP BY d, u"},
-		{"by country", "SELECT country, sum(weight) AS c" + from + " GROUP BY country ORDER BY c DESC LIMIT 10"},
+		{"by country", "SELECT split_part(place, chr(31), 1) AS country, sum(weight) AS c" + from + " GROUP BY country ORDER BY c DESC LIMIT 10"},
 		{"by link", "SELECT link_id, sum(weight) AS c" + from + " GROUP BY link_id ORDER BY c DESC LIMIT 10"},
 	} {
 		ask := func(ctx context.Context) (err error) {

@@ -32,6 +32,7 @@ const (
 	FlagNoTrack                   // the visitor opted out
 	FlagMobile                    // Sec-CH-UA-Mobile: ?1
 	flagID                        // the click has an id of its own: set by the recorder
+	flagSeq                       // it is not the first of its millisecond: on disk only
 )
 
 const flagsKnown = FlagHead | FlagPrefetch | FlagQR | FlagNoTrack | FlagMobile

@@ -13,12 +13,11 @@ import (
 	"github.com/terselink/terse"
 )
 
-// MaxGroup is the most records one group holds. Their index fits the 12 bits
-// that a UUIDv7 has after its time.
+// MaxGroup is the most records one group holds.
 const MaxGroup = 4096
 
 // Group header, little-endian: magic, u32 stored size, u32 raw size, u16 records,
-// u8 codec, u8 zero, u32 CRC-32C of the stored payload, u32 CRC-32C of the 20 bytes before.
+// u8 codec, u8 ids, u32 CRC-32C of the stored payload, u32 CRC-32C of the 20 bytes before.
 const (
 	groupMagic    = "TGv1"
 	groupHeader   = 24
@@ -26,6 +25,9 @@ const (
 
 	codecNone = 0
 	codecS2   = 1
+
+	idsHashed  = 0 // of the index under the salt of the group: what groups had before
+	idsCounted = 1 // idCounter
 
 	// groupSoftBytes closes a group: the records of one more slot still fit maxGroupBytes.
 	groupSoftBytes = 1 << 20
@@ -68,9 +70,10 @@ type groupBuilder struct {
 	n          int
 	base       terse.Millis
 	lastLink   terse.LinkNumber
-	salt       [16]byte     // of the ids
-	fill       func([]byte) // makes the salt; random but for tests of the format
-	raw        []byte       // the payload before compression
+	ids        *idCounter
+	fill       func([]byte) // makes what is random of ids; rand.Read but for tests of the format
+	scratch    [8]byte
+	raw        []byte // the payload before compression
 }
 
 type dictCell struct {
@@ -84,7 +87,7 @@ const dictCells = 1 << 15 // > 5 entries per record of a full group
 
 func newGroupBuilder() *groupBuilder {
 	random := func(b []byte) { _, _ = rand.Read(b) } // never fails, see crypto/rand
-	return &groupBuilder{seed: maphash.MakeSeed(), table: make([]dictCell, dictCells), fill: random}
+	return &groupBuilder{seed: maphash.MakeSeed(), table: make([]dictCell, dictCells), ids: newIDCounter(), fill: random}
 }
 
 // full reports whether the group must be finished before the next record.
@@ -92,14 +95,15 @@ func (g *groupBuilder) full() bool {
 	return g.n == MaxGroup || len(g.dict)+len(g.records) >= groupSoftBytes
 }
 
-func (g *groupBuilder) add(r *record) {
+// add adds a record and returns its id.
+func (g *groupBuilder) add(r *record) (id [16]byte) {
 	if g.n == 0 {
 		g.generation++
 		g.dict, g.records = g.dict[:0], g.records[:0]
 		g.entries, g.lastLink, g.base = 0, 0, r.at
-		g.fill(g.salt[:])
 	}
 	g.n++
+	id, flags, seq := g.identify(r)
 	meta := uint8(r.outcome) & metaOutcome
 	if r.rule != 0 {
 		meta |= metaRule
@@ -114,7 +118,7 @@ func (g *groupBuilder) add(r *record) {
 		meta |= metaPlace
 	}
 	b := g.records
-	b = append(b, meta, uint8(r.flags))
+	b = append(b, meta, uint8(flags))
 	b = binary.AppendVarint(b, int64(r.at-g.base))
 	b = binary.AppendUvarint(b, uint64(r.workspace))
 	b = binary.AppendVarint(b, int64(r.link-g.lastLink))
@@ -144,10 +148,39 @@ func (g *groupBuilder) add(r *record) {
 	if meta&metaPlace != 0 {
 		b = binary.AppendUvarint(b, g.intern(r.place))
 	}
-	if r.flags&flagID != 0 {
-		b = append(b, r.id[6:]...) // its time is that of the record
+	switch {
+	case flags&flagID != 0:
+		b = append(b, id[6:]...) // its time is that of the record
+	case flags&flagSeq != 0:
+		b = binary.AppendUvarint(b, seq)
 	}
 	g.records = b
+	return id
+}
+
+// identify returns the id of a record and how it is stored: with flagID whole, with flagSeq its number within the
+// millisecond, else that is 0.
+func (g *groupBuilder) identify(r *record) (id [16]byte, flags Flag, seq uint64) {
+	flags = r.flags &^ flagSeq
+	if flags&flagID != 0 {
+		return r.id, flags, 0
+	}
+	if g.ids.run == 0 {
+		g.ids.run = g.random() | 1
+	}
+	seq, ok := g.ids.next(int64(r.at))
+	if !ok {
+		return newID(int64(r.at), g.random(), g.random()), flags | flagID, 0
+	}
+	if seq != 0 {
+		flags |= flagSeq
+	}
+	return newID(int64(r.at), seq, g.ids.run), flags, seq
+}
+
+func (g *groupBuilder) random() uint64 {
+	g.fill(g.scratch[:])
+	return binary.LittleEndian.Uint64(g.scratch[:]) & (1<<62 - 1)
 }
 
 // intern returns the number of s in the dictionary of the group; 0 is the empty text.
@@ -174,7 +207,7 @@ func (g *groupBuilder) intern(s []byte) uint64 {
 
 // appendGroup finishes the group and appends it to dst.
 func (g *groupBuilder) appendGroup(dst []byte) []byte {
-	raw := append(g.raw[:0], g.salt[:]...)
+	raw := binary.LittleEndian.AppendUint64(g.raw[:0], g.ids.run)
 	raw = binary.AppendUvarint(raw, uint64(g.base))
 	raw = binary.AppendUvarint(raw, uint64(g.entries))
 	raw = binary.AppendUvarint(raw, uint64(len(g.dict)))
@@ -203,7 +236,7 @@ func (g *groupBuilder) appendGroup(dst []byte) []byte {
 	le.PutUint32(h[4:], uint32(len(stored)))
 	le.PutUint32(h[8:], uint32(len(raw)))
 	le.PutUint16(h[12:], uint16(g.n))
-	h[14], h[15] = codec, 0
+	h[14], h[15] = codec, idsCounted
 	le.PutUint32(h[16:], crc32.Checksum(stored, castagnoli))
 	le.PutUint32(h[20:], crc32.Checksum(h[:20], castagnoli))
 	g.n = 0
@@ -213,7 +246,7 @@ func (g *groupBuilder) appendGroup(dst []byte) []byte {
 // groupInfo is a decoded group header.
 type groupInfo struct {
 	stored, raw, records int
-	codec                uint8
+	codec, ids           uint8
 	sum                  uint32
 }
 
@@ -238,10 +271,11 @@ func parseGroupHeader(b []byte) (groupInfo, error) {
 		raw:     int(le.Uint32(b[8:])),
 		records: int(le.Uint16(b[12:])),
 		codec:   b[14],
+		ids:     b[15],
 		sum:     le.Uint32(b[16:]),
 	}
 	ok := i.stored <= maxGroupBytes && i.raw <= maxGroupBytes && i.records > 0 && i.records <= MaxGroup &&
-		(i.codec == codecNone && i.raw == i.stored || i.codec == codecS2) && b[15] == 0
+		(i.codec == codecNone && i.raw == i.stored || i.codec == codecS2) && i.ids <= idsCounted
 	if !ok {
 		return groupInfo{}, errDamaged
 	}
@@ -254,7 +288,9 @@ type groupReader struct {
 	spans    [][]byte
 	records  []byte
 	left     int
-	index    uint64
+	ids      uint8
+	run      uint64 // of idsCounted
+	index    uint64 // of idsHashed
 	k0, k1   uint64
 	base     int64
 	lastLink uint64
@@ -279,11 +315,12 @@ func (g *groupReader) reset(info groupInfo, stored []byte) error {
 			return errDamaged
 		}
 	}
-	if len(raw) < 16 {
-		return errDamaged
+	d := decoder{b: raw}
+	if g.ids = info.ids; g.ids == idsCounted {
+		g.run = d.uint64()
+	} else {
+		g.k0, g.k1 = d.uint64(), d.uint64()
 	}
-	g.k0, g.k1 = binary.LittleEndian.Uint64(raw), binary.LittleEndian.Uint64(raw[8:])
-	d := decoder{b: raw[16:]}
 	base, entries, size := d.uvarint(), d.uvarint(), d.uvarint()
 	dict := decoder{b: d.take(size)}
 	if d.bad || entries > size {
@@ -345,11 +382,19 @@ func (g *groupReader) next(r *Raw) error {
 		r.City = place.b
 		d.bad = d.bad || place.bad || asn > 1<<32-1
 	}
-	id := newID(at, g.index, siphash.Hash(g.k0, g.k1, binary.LittleEndian.AppendUint64(g.buf8[:0], g.index)))
-	if r.Flags&flagID != 0 {
+	var id [16]byte
+	switch {
+	case r.Flags&flagID != 0:
+		id = newID(at, 0, 0)
 		copy(id[6:], d.take(10))
-		r.Flags &^= flagID
+	case g.ids == idsHashed:
+		id = newID(at, g.index, siphash.Hash(g.k0, g.k1, binary.LittleEndian.AppendUint64(g.buf8[:0], g.index)))
+	case r.Flags&flagSeq != 0:
+		id = newID(at, d.uvarint(), g.run)
+	default:
+		id = newID(at, 0, g.run)
 	}
+	r.Flags &^= flagID | flagSeq
 	var ok bool
 	r.UserAgent, r.Language, r.Platform, ok = splitClient(client)
 	if d.bad || !ok || at < 0 || workspace > 1<<31-1 || r.Link >= 1<<63 {
@@ -374,10 +419,9 @@ func (g *groupReader) span(d *decoder) []byte {
 	return g.spans[i-1]
 }
 
-// newID returns the UUIDv7 (RFC 9562) of a record: its time, its index in the
-// group in the 12 bits that follow, and 62 random bits, which are a keyed hash
-// of the index so that the disk need not hold them. Ids sort by millisecond
-// and, within a group, by arrival.
+// newID returns the UUIDv7 (RFC 9562) of a record: its time, a number in the 12 bits
+// that follow, and 62 random bits. Ids sort by millisecond and, within one of a
+// recorder, by arrival.
 func newID(at int64, index, random uint64) (id [16]byte) {
 	binary.BigEndian.PutUint64(id[:8], uint64(at)<<16|0x7000|index&0xfff)
 	binary.BigEndian.PutUint64(id[8:], random&(1<<62-1)|1<<63)

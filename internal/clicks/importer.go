@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
-	"github.com/dchest/siphash"
 
 	"github.com/terselink/terse"
 )
@@ -58,7 +57,6 @@ type Importer struct {
 	pending []byte
 	place   []byte
 	slot    slot
-	buf8    [8]byte
 }
 
 // OpenImporter locks the spool. Returns an error of code conflict if a server records into it.
@@ -123,10 +121,7 @@ func (i *Importer) Write(c *Imported) (terse.ClickID, error) {
 		i.place = appendPlace(i.place[:0], 0, c.Region, c.City)
 		rec.place = i.place
 	}
-	index := uint64(i.group.n)
-	i.group.add(&rec)
-	k0, k1 := binary.LittleEndian.Uint64(i.group.salt[:]), binary.LittleEndian.Uint64(i.group.salt[8:])
-	return newID(int64(c.At), index, siphash.Hash(k0, k1, binary.LittleEndian.AppendUint64(i.buf8[:0], index))), nil
+	return i.group.add(&rec), nil
 }
 
 // Bytes returns how much was written so far.

@@ -270,9 +270,9 @@ func (d *DB) nextGeneration(day int64) (int, error) {
 	return last + 1, nil
 }
 
-// generationOf returns the generation in the name of a file: 1 unless it ends in "-r<n>.parquet".
+// generationOf returns the generation in the name of a file: 1 unless it ends in "-r<n>" before ".parquet" or ".v2.parquet".
 func generationOf(name string) int {
-	name = strings.TrimSuffix(strings.TrimSuffix(path.Base(name), tmpSuffix), ".parquet")
+	name = strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(path.Base(name), tmpSuffix), ".parquet"), ".v2")
 	if i := strings.LastIndex(name, "-r"); i >= 0 {
 		if n, err := strconv.Atoi(name[i+2:]); err == nil {
 			return n

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,8 +25,9 @@ const (
 
 // wanted are the clicks of one day that pending conversions look for.
 type wanted struct {
-	n   int64
-	ids []string // the first fewPending of them, as literals
+	n     int64
+	ids   []string // the first fewPending of them, as literals
+	times []string // theirs
 }
 
 // pendingClicks returns the clicks of pending conversions by the days in their ids.
@@ -54,7 +54,7 @@ func pendingClicks(ctx context.Context, conn *sql.Conn) (days map[int64]*wanted,
 			days[day] = w
 		}
 		if w.n++; w.n <= fewPending {
-			w.ids = append(w.ids, quote(id))
+			w.ids, w.times = append(w.ids, quote(id)), append(w.times, timestamp(terse.Millis(ms)))
 		}
 	}
 	return days, rows.Err()
@@ -106,8 +106,8 @@ func (d *DB) joinConversions(ctx context.Context, conn *sql.Conn) (left int64, e
 		d.looked[v.day] = state
 		from := v.source().from
 		if w.n <= fewPending {
-			from = "(SELECT * FROM " + from + " WHERE event_id IN (" + strings.Join(w.ids, ", ") +
-				") AND event_id >= " + slices.Min(w.ids) + " AND event_id <= " + slices.Max(w.ids) + ")"
+			// An id begins with the time of its click, which DuckDB can look for without making the ids of a file.
+			from = "(SELECT * FROM " + from + " WHERE ts IN (" + strings.Join(w.times, ", ") + ") AND event_id IN (" + strings.Join(w.ids, ", ") + "))"
 		}
 		q := "UPDATE conversions SET pending = false, " + strings.Join(set, ", ") + " FROM " + from +
 			" e WHERE conversions.pending AND conversions.click_id = e.event_id::UUID AND conversions.workspace_id = e.workspace_id"

@@ -67,25 +67,6 @@ func parsePartition(folder string) (day int64, hour int, ok bool) {
 	return day, hour, partition(day, hour) == folder
 }
 
-// recordColumns is the SELECT list that turns rows of a hot table into those of the record.
-// Athena knows no unsigned types and no UUID.
-var recordColumns = func() string {
-	list := make([]string, len(columns))
-	for i, c := range columns {
-		switch {
-		case c.name == "outcome":
-			list[i] = outcomeName + " AS outcome"
-		case c.typ == "UUID":
-			list[i] = c.name + "::VARCHAR AS " + c.name
-		case c.typ == "UTINYINT" || c.typ == "USMALLINT":
-			list[i] = fmt.Sprintf("%q::INTEGER AS %q", c.name, c.name)
-		default:
-			list[i] = fmt.Sprintf("%q", c.name)
-		}
-	}
-	return strings.Join(list, ", ")
-}()
-
 // content is what a set of clicks is known by when it is compared before and after it was written.
 type content struct {
 	rows, weight int64
@@ -116,7 +97,7 @@ type writing struct {
 }
 
 // writeFile writes clicks into the record and returns the file once it reads back right and is durable.
-// They are sorted such that those of a link lie together. No clicks: false. The file is not
+// No clicks: false. The file is not
 // in the tables yet.
 func (d *DB) writeFile(ctx context.Context, w writing) (f file, any bool, err error) {
 	want, err := d.contentOf(ctx, w.from, w.cond)
@@ -127,18 +108,13 @@ func (d *DB) writeFile(ctx context.Context, w writing) (f file, any bool, err er
 	if err := os.MkdirAll(filepath.Join(d.o.Record, filepath.FromSlash(folder)), 0o700); err != nil {
 		return file{}, false, fmt.Errorf("record: %w", err)
 	}
-	name := fmt.Sprintf("%s/%s-%s-%s%s.parquet", folder, nodeName(want.node), want.first, want.last, w.mark)
+	name := fmt.Sprintf("%s/%s-%s-%s%s%s", folder, nodeName(want.node), want.first, want.last, w.mark, packedSuffix)
 	f = file{name: name, day: w.day, hour: w.hour, rows: want.rows, through: w.through}
-	query := "SELECT " + recordColumns + " FROM " + w.from
-	if w.cond != "" {
-		query += " WHERE " + w.cond
-	}
-	query += " ORDER BY workspace_id, link_id, ts, event_id"
-	keys := map[string]string{"terse_schema": strconv.Itoa(int(eventVersion)), "terse_source": d.o.Source, "terse_through": w.through.String(), "terse_origin": w.origin}
-	if err := d.copyTo(ctx, d.readers, query, f.path(d.o.Record), keys); err != nil {
+	keys := map[string]string{"terse_schema": recordVersion, "terse_source": d.o.Source, "terse_through": w.through.String(), "terse_origin": w.origin}
+	if err := d.copyTo(ctx, d.readers, packedFrom(w.from, w.cond), f.path(d.o.Record), keys); err != nil {
 		return file{}, false, err
 	}
-	got, err := d.contentOf(ctx, parquet(quote(f.path(d.o.Record))), "")
+	got, err := d.contentOf(ctx, readParquet(d.o.Record, []file{f}), "")
 	if err == nil && got != want {
 		err = fmt.Errorf("record: %s reads back as %+v, %+v was written", name, got, want)
 	}

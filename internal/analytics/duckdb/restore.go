@@ -253,6 +253,9 @@ func (d *DB) describe(ctx context.Context, f *file) error {
 	if err != nil {
 		return err
 	}
+	if packed := keys["terse_schema"] == recordVersion; packed != f.packed() {
+		return fmt.Errorf("a file of version %q has the name of another", keys["terse_schema"])
+	}
 	f.origin = keys["terse_origin"]
 	if keys["terse_source"] == d.o.Source { // the places of another spool mean nothing here
 		f.through, err = clicks.ParsePosition(keys["terse_through"])

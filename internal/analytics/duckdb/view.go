@@ -62,15 +62,6 @@ func (v dayView) filesAsHot() string {
 // raw reports whether there are clicks to read; a day can be in the rollups alone.
 func (v dayView) raw() bool { return v.hot || len(v.cold) > 0 }
 
-// readParquet returns the table function for files of the record.
-func readParquet(root string, files []file) string {
-	paths := make([]string, len(files))
-	for i, f := range files {
-		paths[i] = quote(f.path(root))
-	}
-	return parquet(paths...)
-}
-
 // parquet reads files whose names are quoted. The folders dt= and hour= are not columns.
 func parquet(quoted ...string) string {
 	return "read_parquet([" + strings.Join(quoted, ", ") + "], hive_partitioning = false)"
