@@ -51,6 +51,9 @@ func (b *bench) panels(ctx context.Context) (err error) {
 		return err
 	}
 	closed := time.Now()
+	if err := putTags(ctx, db, max(n/20, 1000)); err != nil {
+		return err
+	}
 	files, err := filepath.Glob(filepath.Join(dir, "record", "clicks", "*", "*", "*.parquet"))
 	if err != nil {
 		return err
@@ -168,6 +171,19 @@ func fillEngine(ctx context.Context, db *duckdb.DB, spool string) (err error) {
 	}})
 }
 
+// putTags gives every third of the links one tag of four, and every fifth campaign one.
+func putTags(ctx context.Context, db *duckdb.DB, links int) error {
+	tags := []string{"sms", "email", "print", "vip"}
+	b := analytics.FactBatch{Reset: true, At: 1}
+	for i := 0; i < min(links, 1_000_000); i += 3 {
+		b.Links = append(b.Links, analytics.LinkTags{Workspace: 1, Link: terse.NewLinkNumber(1, 7, uint64(i)), New: true, Tags: tags[i%4 : i%4+1]})
+	}
+	for i := 5; i <= 20; i += 5 {
+		b.Campaigns = append(b.Campaigns, analytics.CampaignTags{Workspace: 1, Campaign: terse.CampaignID(i), Tags: []string{"autumn"}})
+	}
+	return db.PutFacts(ctx, b)
+}
+
 // clockFrom returns a clock that began at a moment of the past.
 func clockFrom(t time.Time) func() time.Time {
 	began := time.Now()
@@ -223,6 +239,8 @@ func panelsOf(db *duckdb.DB, q analytics.Query) []panel {
 		{"crossed filters: summary", summary(with(func(c *analytics.Query) {
 			c.Filters = []analytics.Filter{only(analytics.Country, "DE"), only(analytics.Device, "mobile")}
 		})), false},
+		{"one tag: summary", summary(with(func(c *analytics.Query) { c.Scope.Tag = "vip" })), false},
+		{"by tag", by(analytics.Tag), false},
 		{"one filter: chart by day", series(with(func(c *analytics.Query) { c.Filters = []analytics.Filter{only(analytics.Country, "DE")} })), false},
 	}
 	for _, dim := range []analytics.Dimension{analytics.Link, analytics.Campaign, analytics.Country, analytics.Referrer, analytics.Source, analytics.Browser, analytics.Device, analytics.UTMSource, analytics.Destination} {
