@@ -52,6 +52,10 @@ engines: ## start PostgreSQL, Redis, ClickHouse and DynamoDB for tests; scripts/
 crash: ## 200 kill -9 at named places and random moments over bulk, campaigns and jobs; KILLS=n
 	TERSE_TORTURE=$(or $(KILLS),200) $(GO) test -count 1 -timeout 60m -v -run '^TestTorture$$' ./e2e
 
+.PHONY: crash-clicks
+crash-clicks: ## 200 kill -9 of the server under clicks, for each durability, and 200 of the analytics process; KILLS=n
+	TERSE_CLICK_KILLS=$(or $(KILLS),200) $(GO) test -count 1 -timeout 60m -v -run '^(TestClickKills|TestAnalyticsKills)$$' ./e2e
+
 .PHONY: lint
 lint: ## golangci-lint and the rules of internal/lint
 	scripts/lint

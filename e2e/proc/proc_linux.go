@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -73,6 +74,17 @@ func Children(pid int) []int {
 		}
 	}
 	return pids
+}
+
+// KillChild ends a child process of parent by SIGKILL. Returns an error if pid is not, or not any more, one of its children.
+func KillChild(parent, pid int) error {
+	if !slices.Contains(Children(parent), pid) {
+		return fmt.Errorf("process %d is no child of %d", pid, parent)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		return fmt.Errorf("kill process %d: %w", pid, err)
+	}
+	return nil
 }
 
 // Alive reports whether a process runs; one that has ended and was not waited for does not.
