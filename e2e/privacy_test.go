@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"io/fs"
@@ -12,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/klauspost/compress/s2"
 
 	"github.com/terselink/terse/client"
 	"github.com/terselink/terse/e2e/proc"
@@ -42,7 +45,7 @@ func TestNoAddressOnDisk(t *testing.T) {
 	// Four bytes turn up by chance in some files, the bytes of several addresses do not.
 	v4 := []string{"45.137.201.94", "91.203.177.66", "187.54.219.133", "62.249.158.201", "109.173.86.214", "151.237.98.175"}
 	v6 := []string{"2001:db8:85a3:8d3:1319:8a2e:370:7348", "2001:db8:77b2:9c51:a1f:33d7:64e9:5b0c"}
-	const control = "privacy-control-7d1f" // is kept in the spool: what shows that the search finds something
+	const control = "privacy-control-7d1f" // is in the spool: what shows that the search finds something
 	clicks := 0
 	visit := func(path string, header ...string) {
 		t.Helper()
@@ -125,7 +128,10 @@ func TestNoAddressOnDisk(t *testing.T) {
 			return err
 		}
 		files++
-		found = found || bytes.Contains(content, []byte(control))
+		for _, payload := range spoolPayloads(t, content) {
+			found = found || bytes.Contains(payload, []byte(control))
+			search(strings.TrimPrefix(p, data)+", decompressed", payload)
+		}
 		if filepath.Base(p) == "salts.json" && !bytes.Contains(content, []byte(hex.EncodeToString(today))) {
 			t.Error("the salt of today was not kept: the file that was read is another one")
 		}
@@ -143,5 +149,34 @@ func TestNoAddressOnDisk(t *testing.T) {
 	}
 	if !found {
 		t.Errorf("the search found nothing at all in %d files", files)
+	}
+}
+
+// spoolPayloads returns what the groups of a segment of the spool hold, decompressed (docs/format/spool.md);
+// nothing for any other file.
+func spoolPayloads(t *testing.T, content []byte) (payloads [][]byte) {
+	t.Helper()
+	const header = 20 + 4
+	if !bytes.HasPrefix(content, []byte("TERSECLK")) {
+		return nil
+	}
+	for {
+		i := bytes.Index(content, []byte("TGv1"))
+		if i < 0 || len(content) < i+header {
+			return payloads
+		}
+		head, rest := content[i:i+header], content[i+header:]
+		size, codec := binary.LittleEndian.Uint32(head[4:]), head[14]
+		if uint64(size) > uint64(len(rest)) {
+			t.Fatalf("a group of %d bytes in the last %d of a segment", size, len(rest))
+		}
+		payload := rest[:size]
+		if codec == 1 {
+			var err error
+			if payload, err = s2.Decode(nil, payload); err != nil {
+				t.Fatal(err)
+			}
+		}
+		payloads, content = append(payloads, payload), rest[size:]
 	}
 }
