@@ -479,3 +479,19 @@ func TestFormatDocument(t *testing.T) {
 		}
 	}
 }
+
+// TestPatience: a stream that fills a row group within three seconds may wait for it, others may not.
+func TestPatience(t *testing.T) {
+	for _, tt := range []struct {
+		n    int
+		age  time.Duration
+		want time.Duration
+	}{
+		{50_000, time.Second, fillDelay}, {41_000, time.Second, fillDelay}, {40_000, time.Second, maxDelay}, {10_000, time.Second, maxDelay},
+		{82_000, 2 * time.Second, fillDelay}, {60_000, 2 * time.Second, maxDelay}, {1, time.Second, maxDelay},
+	} {
+		if got := patience(tt.n, tt.age); got != tt.want {
+			t.Errorf("%d rows after %v: %v, want %v", tt.n, tt.age, got, tt.want)
+		}
+	}
+}

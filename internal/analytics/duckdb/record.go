@@ -139,7 +139,7 @@ func (d *DB) copyTo(ctx context.Context, on execer, query, path string, keys map
 			meta = append(meta, k+": "+quote(v))
 		}
 	}
-	options := "FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, ROW_GROUP_SIZE " + strconv.Itoa(rowGroup)
+	options := "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 12, PARQUET_VERSION v2, ROW_GROUP_SIZE " + strconv.Itoa(rowGroup)
 	if len(meta) > 0 {
 		options += ", KV_METADATA {" + strings.Join(meta, ", ") + "}"
 	}
