@@ -56,6 +56,10 @@ crash: ## 200 kill -9 at named places and random moments over bulk, campaigns an
 crash-clicks: ## 200 kill -9 of the server under clicks, for each durability, and 200 of the analytics process; KILLS=n
 	TERSE_CLICK_KILLS=$(or $(KILLS),200) $(GO) test -count 1 -timeout 60m -v -run '^(TestClickKills|TestAnalyticsKills)$$' ./e2e
 
+.PHONY: leases
+leases: ## eight processes lease 10 M codes from one PostgreSQL while they are killed: none twice; CODES=n
+	TERSE_LEASE_CODES=$(or $(CODES),10000000) TERSE_LEASE_PROCESSES=8 scripts/engines run $(GO) test -count 1 -timeout 60m -v -run '^TestLeaseProcesses$$' ./e2e
+
 .PHONY: lint
 lint: ## golangci-lint and the rules of internal/lint
 	scripts/lint

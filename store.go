@@ -171,7 +171,9 @@ const (
 	KindExport      Kind = "export" // files of clicks that are made in the background
 	// KindExportSchedule are exports into a bucket, every hour or day.
 	KindExportSchedule Kind = "export_schedule"
-	KindClicks         Kind = "clicks" // how many clicks a link with max_clicks has used up
+	KindClicks         Kind = "clicks"  // how many clicks a link with max_clicks has used up
+	KindProcess        Kind = "process" // heartbeats of the processes that use the store
+	KindLock           Kind = "lock"    // who carries out a duty that is one process's
 )
 
 // Document is a small control-plane record (below 256 KiB): JSON that only its owner reads.

@@ -140,6 +140,7 @@ func foreign(t things) map[string][]request {
 		"getKey":               {{method: "GET", path: "/api/v1/keys/" + t.keyID}},
 		"deleteKey":            {{method: "DELETE", path: "/api/v1/keys/" + t.keyID}},
 		"getSystem":            nil,
+		"listNodes":            nil,
 		"whoami":               {{method: "GET", path: "/api/v1/whoami?domain=" + t.domain}},
 		"createUpload":         nil,
 		"listJobs":             nil,

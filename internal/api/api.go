@@ -50,6 +50,7 @@ type Options struct {
 	Exports   *exports.Manager    // nil: exports answer 503 analytics_disabled
 	Schedules *exports.Scheduler  // nil: as Exports
 	Live      *live.Hub           // nil: the live view answers 503 analytics_disabled
+	Nodes     Nodes               // required
 	Ready     func() []Check      // nil: always ready
 	Metrics   prometheus.Gatherer // nil: no /metrics
 	ClientIP  *clientip.Resolver  // nil: the peer of the connection is the client
@@ -155,6 +156,7 @@ func New(o Options) (*Server, error) {
 	s.registerExportSchedules()
 	s.registerAccess()
 	s.registerSystem()
+	s.registerNodes()
 	s.registerWhoami()
 	if err := s.document(); err != nil {
 		return nil, fmt.Errorf("document the API: %w", err)

@@ -36,6 +36,7 @@ import (
 	"github.com/terselink/terse/internal/jobs"
 	"github.com/terselink/terse/internal/links"
 	"github.com/terselink/terse/internal/live"
+	"github.com/terselink/terse/internal/nodes"
 	"github.com/terselink/terse/internal/outbound"
 	"github.com/terselink/terse/internal/store/memstore"
 )
@@ -157,6 +158,7 @@ func setup(t testing.TB, o options) *bench {
 		Store: b.store, Domains: reg, Auth: b.auth, Analytics: b.engine, Live: o.live,
 		Links: linkService,
 		Ready: func() []api.Check { return *b.checks.Load() }, Metrics: metrics, Clock: b.clock, Log: log,
+		Nodes:  nodes.New(nodes.Options{Clock: b.clock, Self: nodes.Node{ID: "box-1", Name: "box", Roles: []string{"control"}, ControlAddr: "127.0.0.1:8081", Version: "0.0.0-test", StartedAt: b.clock()}}),
 		System: api.System{Version: "0.0.0-test", Shape: "embedded", Roles: []string{"control"}}, MaxBulkBytes: o.maxBulk, AccessEvery: 1,
 	}
 	ao.Heartbeat, ao.Ticket = o.heartbeat, o.ticket

@@ -180,6 +180,7 @@ var scenarios = []struct {
 		{method: "POST", path: "/api/v1/workspaces", body: `{"name":"Beta","default_domain":"localhost:8080"}`},
 		{method: "GET", path: "/api/v1/workspaces/ws_0000000000009"},
 		{method: "GET", path: "/api/v1/system"},
+		{method: "GET", path: "/api/v1/nodes"},
 	}},
 	{"clicks", []request{
 		{method: "GET", path: "/api/v1/clicks?from=2026-11-02T00:00:00Z&to=2026-11-09T00:00:00Z&limit=2"},

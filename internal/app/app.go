@@ -39,10 +39,12 @@ import (
 	"github.com/terselink/terse/internal/domains"
 	"github.com/terselink/terse/internal/exports"
 	"github.com/terselink/terse/internal/facts"
+	"github.com/terselink/terse/internal/fence"
 	"github.com/terselink/terse/internal/geo"
 	"github.com/terselink/terse/internal/jobs"
 	"github.com/terselink/terse/internal/links"
 	"github.com/terselink/terse/internal/live"
+	"github.com/terselink/terse/internal/nodes"
 	"github.com/terselink/terse/internal/redirect"
 	"github.com/terselink/terse/internal/storecopy"
 	"github.com/terselink/terse/internal/warm"
@@ -146,6 +148,8 @@ type server struct {
 	exports     *exports.Manager
 	schedules   *exports.Scheduler
 	jobs        *jobs.Manager
+	nodes       *nodes.Registry
+	locks       *fence.Keeper
 	registry    *prometheus.Registry
 
 	background sync.WaitGroup
@@ -211,6 +215,9 @@ func (s *server) start(ctx context.Context) error {
 	if err := s.patiently(ctx, func() (err error) { cookies, err = cookieKey(ctx, s.store); return err }); err != nil {
 		return err
 	}
+	if err := s.openNodes(); err != nil {
+		return err
+	}
 	if err := s.openClicks(ctx); err != nil {
 		return err
 	}
@@ -231,7 +238,7 @@ func (s *server) start(ctx context.Context) error {
 			})
 		},
 	})
-	s.runUntilStop("campaign purge", s.purger.Run)
+	s.exclusively(dutyPurge, s.purger.Run)
 	if err := s.patiently(ctx, func() error { return s.openJobs(ctx, authService, linkService) }); err != nil {
 		return err
 	}
@@ -409,11 +416,9 @@ func (s *server) startExports() {
 	if s.exports == nil {
 		return
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.exports.Run(ctx) }()
-	s.onStop("exports", func(context.Context) error { cancel(); return <-done })
-	s.runUntilStop("export schedules", func(ctx context.Context) { _ = s.schedules.Run(ctx) }) // it returns nil
+	// Both return nil.
+	s.exclusively(dutyExports, func(ctx context.Context) { _ = s.exports.Run(ctx) })
+	s.exclusively(dutySchedules, func(ctx context.Context) { _ = s.schedules.Run(ctx) })
 }
 
 // startFacts lets the analytics process learn of tags and conversions. Links need no codes here: the
@@ -422,11 +427,13 @@ func (s *server) startFacts() {
 	if s.analytics == nil {
 		return
 	}
-	ctx, cancel := context.WithCancel(context.Background())
 	feeder := facts.New(facts.Options{Store: s.store, Sink: s.analytics, Log: s.log})
-	done := make(chan error, 1)
-	go func() { done <- feeder.Run(ctx) }()
-	s.onStop("facts", func(context.Context) error { cancel(); return <-done })
+	run := func(ctx context.Context) { _ = feeder.Run(ctx) } // it returns nil
+	if s.cfg.Analytics.Engine == config.EngineClickHouse {
+		s.exclusively(dutyFacts, run)
+	} else { // this process tells an engine of its own
+		s.runUntilStop("facts", run)
+	}
 }
 
 // runUntilStop runs f, which ends with its context, until the server stops.
@@ -440,32 +447,31 @@ func (s *server) runUntilStop(name string, f func(context.Context)) {
 	s.onStop(name, func(context.Context) error { cancel(); <-done; return nil })
 }
 
-// every runs f at an interval until the server stops. Errors are logged once per change.
+// every runs f at an interval until the server stops.
 func (s *server) every(d time.Duration, name string, f func(context.Context) error) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		t := time.NewTicker(d)
-		defer t.Stop()
-		last := ""
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-t.C:
-			}
-			if err := f(ctx); err != nil && ctx.Err() == nil {
-				if err.Error() != last {
-					s.log.Error(name, "error", err)
-				}
-				last = err.Error()
-			} else {
-				last = ""
-			}
+	s.runUntilStop(name, func(ctx context.Context) { s.repeat(ctx, d, name, f) })
+}
+
+// repeat runs f at an interval until ctx ends. Errors are logged once per change.
+func (s *server) repeat(ctx context.Context, d time.Duration, name string, f func(context.Context) error) {
+	t := time.NewTicker(d)
+	defer t.Stop()
+	last := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
 		}
-	}()
-	s.onStop(name, func(context.Context) error { cancel(); <-done; return nil })
+		if err := f(ctx); err != nil && ctx.Err() == nil {
+			if err.Error() != last {
+				s.log.Error(name, "error", err)
+			}
+			last = err.Error()
+		} else {
+			last = ""
+		}
+	}
 }
 
 // openRedirect makes the redirect plane, which does not serve yet and has no key of cookies.
@@ -547,7 +553,7 @@ func (s *server) startControl(a *auth.Service, l *links.Service) error {
 	}
 	handler, err := api.New(api.Options{
 		Store: s.store, Links: l, Domains: s.domains, Auth: a, Analytics: engine, Ready: s.checks, Metrics: s.registry, Ticket: s.redirect.WhoamiTicket,
-		Jobs: s.jobs, Live: s.live, Exports: s.exports, Schedules: s.schedules, Places: s.places, ClientIP: client, Clock: s.clock, Log: s.log, MaxBulkBytes: int64(s.cfg.Bulk.MaxBytes),
+		Nodes: s.nodes, Jobs: s.jobs, Live: s.live, Exports: s.exports, Schedules: s.schedules, Places: s.places, ClientIP: client, Clock: s.clock, Log: s.log, MaxBulkBytes: int64(s.cfg.Bulk.MaxBytes),
 		System: api.System{Version: s.o.Version, Shape: s.engine.shape, Roles: s.cfg.Role},
 	})
 	if err != nil {

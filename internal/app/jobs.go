@@ -49,7 +49,7 @@ func (s *server) startJobs(l *links.Service, a *auth.Service) {
 	s.jobs.Start()
 	s.onStop("jobs", s.jobs.Stop)
 	page := workspaces(a)
-	s.every(time.Hour, "prune ledgers", func(ctx context.Context) error {
+	prune := func(ctx context.Context) error {
 		for after := terse.WorkspaceID(0); ; {
 			list, err := page(ctx, after, 500)
 			if err != nil || len(list) == 0 {
@@ -62,5 +62,6 @@ func (s *server) startJobs(l *links.Service, a *auth.Service) {
 				after = w
 			}
 		}
-	})
+	}
+	s.exclusively(dutyLedgers, func(ctx context.Context) { s.repeat(ctx, time.Hour, "prune ledgers", prune) })
 }

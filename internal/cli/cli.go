@@ -95,6 +95,7 @@ type grammar struct {
 	DynamoDB   dynamodbCmd               `cmd:"" name:"dynamodb" help:"Prepare DynamoDB for a server."`
 	Copy       copyCmd                   `cmd:"" help:"Move between engines: copy a store into another and verify it."`
 	Doctor     doctorCmd                 `cmd:"" help:"Check everything that the server would use, and say what is wrong."`
+	Nodes      nodesCmd                  `cmd:"" help:"Show the nodes of the instance: roles, state, version, uptime."`
 	Config     configCmd                 `cmd:"" help:"Print the configuration of the server and where each value comes from."`
 	Completion kongcompletion.Completion `cmd:"" help:"Print the shell code for tab completion."`
 	Version    versionCmd                `cmd:"" help:"Print the version."`

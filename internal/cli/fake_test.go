@@ -103,6 +103,12 @@ func newFakePlane() *fakePlane {
 		return merge(w, r, 201, &client.Workspace{ID: "ws_2", CreatedAt: fakeTime})
 	})
 	handle("PATCH /api/v1/workspaces/{id}", func(w http.ResponseWriter, r *http.Request) error { return merge(w, r, 200, workspace) })
+	handle("GET /api/v1/nodes", func(w http.ResponseWriter, _ *http.Request) error {
+		return answer(w, 200, dataOf([]*client.Node{
+			{ID: "a-1", Name: "edge", Roles: []string{"redirect"}, State: "dead", Version: "v1", RedirectAddress: "10.0.0.1:80", ControlAddress: "10.0.0.1:81", StartedAt: fakeTime, SeenAt: fakeTime},
+			{ID: "b-1", Name: "main", Roles: []string{"control", "worker"}, State: "alive", Version: "v2", StartedAt: fakeTime, SeenAt: fakeTime, Self: true},
+		}))
+	})
 	handle("GET /api/v1/whoami", func(w http.ResponseWriter, r *http.Request) error {
 		return answer(w, 200, client.Whoami{
 			Subject: "owner", Owner: true, WorkspaceID: "ws_1", Scopes: []string{"*"}, Client: "192.0.2.7", Peer: "127.0.0.1", PeerTrusted: true,

@@ -9,9 +9,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/terselink/terse"
 )
+
+// maxNodeName is the length of the longest name of a node in bytes.
+const maxNodeName = 100
 
 // Bounds of the owner key, in bytes.
 const (
@@ -33,6 +37,9 @@ func (c *Config) Validate(memory int64) []error {
 	}
 	c.checkData(refuse)
 	c.checkAddresses(refuse)
+	if len(c.NodeName) > maxNodeName || strings.ContainsFunc(c.NodeName, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		refuse("node_name", "wants at most %d bytes of printable characters", maxNodeName)
+	}
 	c.checkProxies(refuse)
 	c.checkMemory(memory, refuse)
 	if n := len(c.BootstrapKey); n != 0 {
