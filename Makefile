@@ -60,6 +60,10 @@ crash-clicks: ## 200 kill -9 of the server under clicks, for each durability, an
 leases: ## eight processes lease 10 M codes from one PostgreSQL while they are killed: none twice; CODES=n
 	TERSE_LEASE_CODES=$(or $(CODES),10000000) TERSE_LEASE_PROCESSES=8 scripts/engines run $(GO) test -count 1 -timeout 60m -v -run '^TestLeaseProcesses$$' ./e2e
 
+.PHONY: changes
+changes: ## 1,000 changes on three nodes, a third of the messages lost (PostgreSQL and Redis of make engines); N=n
+	TERSE_CHANGES=$(or $(N),1000) $(GO) test -count 1 -timeout 60m -v -run '^TestChangesEverywhere$$' ./e2e
+
 .PHONY: lint
 lint: ## golangci-lint and the rules of internal/lint
 	scripts/lint

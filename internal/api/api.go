@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"reflect"
 	"sync/atomic"
 	"time"
@@ -65,6 +66,8 @@ type Options struct {
 	// AccessEvery logs one of so many answers at level debug; 0: 100. Answers of 500 and
 	// above are always logged, at level error.
 	AccessEvery uint64
+	// TellFailure tells other nodes of a wrong key or password, for HeardFailure; it must not wait. nil: there are none.
+	TellFailure func(table string, client netip.Prefix)
 	// Heartbeat is how often a stream of events says that it is still there, and asks whether its
 	// key is still valid; 0: 15 s.
 	Heartbeat time.Duration
@@ -106,6 +109,25 @@ type Server struct {
 	guesses     *limit.Table // of the passwords of shares, by address
 }
 
+// The names of the tables of failures, for other nodes.
+const (
+	failuresOfKeys   = "api_key"
+	failuresOfShares = "share_password"
+)
+
+// HeardFailure counts a failure of a client at another node; it reports whether the table is one of this plane.
+func (s *Server) HeardFailure(table string, client netip.Prefix) bool {
+	switch table {
+	case failuresOfKeys:
+		s.failures.Heard(client)
+	case failuresOfShares:
+		s.guesses.Heard(client)
+	default:
+		return false
+	}
+	return true
+}
+
 // New returns the handler of the control plane.
 func New(o Options) (*Server, error) {
 	if o.MaxBulkBytes == 0 {
@@ -123,18 +145,24 @@ func New(o Options) (*Server, error) {
 	if o.System.Roles == nil {
 		o.System.Roles = []string{}
 	}
+	tell := func(table string) func(netip.Prefix) {
+		if o.TellFailure == nil {
+			return nil
+		}
+		return func(client netip.Prefix) { o.TellFailure(table, client) }
+	}
 	s := &Server{
 		o: o, mux: http.NewServeMux(), operations: map[string]*operation{},
 		idem: &idempotency{store: o.Store, clock: o.Clock, inFlight: map[string]chan struct{}{}},
 		failures: limit.New(limit.Options{
-			Every: failureEvery, Burst: failureBurst, Max: failureMax, Clock: func() time.Time { return o.Clock().Time() },
+			Every: failureEvery, Burst: failureBurst, Max: failureMax, Clock: func() time.Time { return o.Clock().Time() }, Tell: tell(failuresOfKeys),
 		}),
 		origins:     http.NewCrossOriginProtection(),
 		metrics:     newMetrics(),
 		conversions: conversions.New(conversions.Options{Store: o.Store, Clock: o.Clock, Find: o.Links.LookupCode}),
 		shares:      shares.New(o.Store, o.Clock),
 		guesses: limit.New(limit.Options{
-			Every: 10 * time.Second, Burst: 10, Max: failureMax, Clock: func() time.Time { return o.Clock().Time() },
+			Every: 10 * time.Second, Burst: 10, Max: failureMax, Clock: func() time.Time { return o.Clock().Time() }, Tell: tell(failuresOfShares),
 		}),
 	}
 	s.huma = huma.NewAPI(humaConfig(o.System.Version), adapter{s})

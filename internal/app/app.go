@@ -32,6 +32,7 @@ import (
 	"github.com/terselink/terse/internal/api"
 	"github.com/terselink/terse/internal/auth"
 	"github.com/terselink/terse/internal/campaigns"
+	"github.com/terselink/terse/internal/changes"
 	"github.com/terselink/terse/internal/clicklimit"
 	"github.com/terselink/terse/internal/clicks"
 	"github.com/terselink/terse/internal/clientip"
@@ -142,7 +143,9 @@ type server struct {
 	auth        atomic.Pointer[auth.Service] // nil while the store has not answered
 	analytics   analyticsEngine              // nil: none
 	redirect    *redirect.Server
-	redirecting bool // the plane serves
+	redirecting bool                        // the plane serves
+	hub         atomic.Pointer[changes.Hub] // nil: there are no other nodes, or nobody has heard of them yet
+	api         atomic.Pointer[api.Server]  // nil: the control plane does not serve yet
 	control     *http.Server
 	live        *live.Hub
 	exports     *exports.Manager
@@ -199,6 +202,10 @@ func (s *server) start(ctx context.Context) error {
 	if err := s.openStore(ctx); err != nil {
 		return fmt.Errorf("open store: %w", err)
 	}
+	// Before anything is read that another node may change.
+	if err := s.patiently(ctx, func() error { return s.openChanges(ctx) }); err != nil {
+		return err
+	}
 	if err := s.patiently(ctx, func() error { return storecopy.Unfinished(ctx, s.store) }); err != nil {
 		return err
 	}
@@ -227,6 +234,7 @@ func (s *server) start(ctx context.Context) error {
 	}
 	s.redirect.SetCookieKey(cookies)
 	s.auth.Store(authService)
+	s.followChanges()
 	s.startRedirect(nil)
 	linkService := links.New(links.Options{
 		Store: s.store, Domains: s.domains, Campaigns: s.campaigns, Workspaces: authService.Settings, Clock: s.clock, Log: s.log, MaxBulkBytes: int64(s.cfg.Bulk.MaxBytes),
@@ -236,6 +244,7 @@ func (s *server) start(ctx context.Context) error {
 			s.redirect.OnChange(redirect.Invalidation{
 				Domain: c.Domain, Code: c.Code, Number: c.Number, Version: c.Version, Created: c.Created, Deleted: c.Deleted,
 			})
+			s.tellLink(c)
 		},
 	})
 	s.exclusively(dutyPurge, s.purger.Run)
@@ -273,7 +282,7 @@ func (s *server) listen() (err error) {
 }
 
 func (s *server) domainOptions() domains.Options {
-	return domains.Options{Store: s.store, Clock: s.clock, Log: s.log}
+	return domains.Options{Store: s.store, Clock: s.clock, Log: s.log, Shared: s.shares()}
 }
 
 // useDomains makes the registry of domains that of the server.
@@ -486,7 +495,7 @@ func (s *server) openRedirect() error {
 	s.onStop("click limits", counter.Close)
 	o := redirect.Options{
 		Domains: s.domains, Store: s.engine.reads, Campaigns: s.campaigns, Clock: s.clock, Log: s.log, ListenHost: s.cfg.RedirectAddr,
-		Places: s.places, Limiter: counter,
+		Places: s.places, Limiter: counter, TellFailure: s.tellFailure(),
 		TrustedProxies: s.cfg.TrustedProxies, ProxyProtocol: s.cfg.Redirect.ProxyProtocol, CacheBytes: int64(s.cfg.Cache.Bytes),
 		MaxConnsPerIP: s.cfg.Redirect.MaxConnsPerIP, DrainDelay: s.cfg.Redirect.DrainWait,
 		Interstitials: func(w terse.WorkspaceID) bool {
@@ -554,12 +563,14 @@ func (s *server) startControl(a *auth.Service, l *links.Service) error {
 	handler, err := api.New(api.Options{
 		Store: s.store, Links: l, Domains: s.domains, Auth: a, Analytics: engine, Ready: s.checks, Metrics: s.registry, Ticket: s.redirect.WhoamiTicket,
 		Nodes: s.nodes, Jobs: s.jobs, Live: s.live, Exports: s.exports, Schedules: s.schedules, Places: s.places, ClientIP: client, Clock: s.clock, Log: s.log, MaxBulkBytes: int64(s.cfg.Bulk.MaxBytes),
-		System: api.System{Version: s.o.Version, Shape: s.engine.shape, Roles: s.cfg.Role},
+		TellFailure: s.tellFailure(),
+		System:      api.System{Version: s.o.Version, Shape: s.engine.shape, Roles: s.cfg.Role},
 	})
 	if err != nil {
 		return fmt.Errorf("control plane: %w", err)
 	}
 	s.registry.MustRegister(handler)
+	s.api.Store(handler)
 	ctx, cancel := context.WithCancel(context.Background())
 	s.background.Go(func() {
 		if err := handler.Run(ctx); err != nil && ctx.Err() == nil {
@@ -598,6 +609,9 @@ func (s *server) checks() []api.Check {
 	list := []api.Check{{Name: "store", State: api.OK}}
 	if err := s.store.Ping(ctx); err != nil {
 		list[0].State, list[0].Detail = s.engine.whenDown, terse.Message(err)
+	}
+	if hub := s.hub.Load(); hub != nil {
+		list = append(list, changesCheck(hub.Stats()))
 	}
 	if s.recorder != nil {
 		c := api.Check{Name: "clicks", State: api.OK}

@@ -151,7 +151,7 @@ func (p copyPlace) open(ctx context.Context, cfg *config.Config, source bool, lo
 		if err != nil {
 			return nil, err
 		}
-		if err := s.Claim(ctx, claimWait); err != nil {
+		if err := s.Claim(ctx, pgstore.ClaimOptions{Wait: claimWait}); err != nil {
 			return nil, errors.Join(err, s.Close())
 		}
 		return s, nil

@@ -18,6 +18,7 @@ import (
 	"github.com/terselink/terse/internal/bucket"
 	"github.com/terselink/terse/internal/config"
 	"github.com/terselink/terse/internal/geo"
+	"github.com/terselink/terse/internal/redisbus"
 	"github.com/terselink/terse/internal/store/dynamostore"
 	"github.com/terselink/terse/internal/store/pgstore"
 )
@@ -61,6 +62,7 @@ func Doctor(ctx context.Context, cfg *config.Config) []Finding {
 	default:
 		d.embedded()
 	}
+	d.redis(ctx)
 	d.clickHouse(ctx)
 	return d.list
 }
@@ -94,6 +96,21 @@ func (d *doctor) clickHouse(ctx context.Context) {
 		return
 	}
 	d.list = append(d.list, Finding{"analytics: clickhouse", FindingOK, found})
+}
+
+// redis looks at the server that carries messages between nodes, if there is one.
+func (d *doctor) redis(ctx context.Context) {
+	r := d.cfg.Redis
+	if r.URL == "" {
+		return
+	}
+	found, err := redisbus.Check(ctx, busOptions(d.cfg))
+	if err != nil {
+		// Nodes go on without it.
+		d.add("redis", true, fmt.Sprintf("%v; until it does, nodes find the changes of others in the database, every %v", err, r.FeedEvery))
+		return
+	}
+	d.list = append(d.list, Finding{"redis", FindingOK, found})
 }
 
 // lowDisk is how much of a disk should be free, in percent.

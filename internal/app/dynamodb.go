@@ -28,6 +28,9 @@ func (s *server) openDynamoDB(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if s.shares() {
+		owner = dynamostore.SharedOwner
+	}
 	o := dynamostore.Options{
 		Table: d.Table, Config: cfg, Endpoint: d.Endpoint, MaxConcurrency: d.MaxConcurrency, KeepExpired: d.KeepExpired, RetryFor: dynamoRetryFor, Log: s.log,
 	}
@@ -58,7 +61,8 @@ func (s *server) openDynamoDB(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, store.Close())
 	}
-	late.open(measured, measured)
+	s.engine.feed = store
+	late.open(s.telling(measured), measured)
 	return nil
 }
 

@@ -18,9 +18,15 @@ func (s *server) openJobs(ctx context.Context, a *auth.Service, l *links.Service
 	client := outbound.New(outbound.Options{
 		Allow: s.cfg.Outbound.Networks(), Ports: s.cfg.Outbound.PortNumbers(), UserAgent: "Terse/" + s.o.Version,
 	})
+	node := ""
 	var err error
+	if s.shares() {
+		if node, err = nodeName(s.cfg.Data); err != nil {
+			return err
+		}
+	}
 	s.jobs, err = jobs.Open(ctx, jobs.Options{
-		Store: s.store, Links: l, Send: client, Workspaces: workspaces(a), Dir: s.cfg.Data, Clock: s.clock, Log: s.log,
+		Store: s.store, Links: l, Send: client, Workspaces: workspaces(a), Dir: s.cfg.Data, Node: node, Clock: s.clock, Log: s.log,
 		Workers: s.cfg.Jobs.Workers, MaxUpload: int64(s.cfg.Jobs.MaxUploadBytes),
 	})
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/terselink/terse"
 	"github.com/terselink/terse/internal/api"
+	"github.com/terselink/terse/internal/changes"
 	"github.com/terselink/terse/internal/config"
 	"github.com/terselink/terse/internal/links"
 	"github.com/terselink/terse/internal/store/metricstore"
@@ -25,6 +26,7 @@ type storeEngine struct {
 	// node redirects from its memory, and taking it out of rotation would only make it worse.
 	whenDown api.State
 	failed   <-chan struct{} // closed when the disk has failed; nil: never
+	feed     changes.Feed    // nil: no other node can write to the store
 	failure  func() error
 }
 
@@ -64,7 +66,8 @@ func (s *server) openPostgres(ctx context.Context) error {
 	}
 	// Without change messages between nodes a second one would go on from what it has in memory. Until the claim nothing
 	// is read that another node may change.
-	if err := s.patiently(ctx, func() error { return store.Claim(ctx, claimWait) }); err != nil {
+	claim := pgstore.ClaimOptions{Wait: claimWait, Shared: s.shares()}
+	if err := s.patiently(ctx, func() error { return store.Claim(ctx, claim) }); err != nil {
 		return errors.Join(err, store.Close())
 	}
 	s.registry.MustRegister(store.Collector())
@@ -77,7 +80,8 @@ func (s *server) openPostgres(ctx context.Context) error {
 		reads = replicaReads{measured, r}
 		s.engine.saw = func(c links.Change) { r.Saw(c.Number, c.Version, c.Deleted) }
 	}
-	late.open(measured, reads)
+	s.engine.feed = store
+	late.open(s.telling(measured), reads)
 	return nil
 }
 
@@ -86,6 +90,9 @@ func (s *server) networked() *lateStores {
 	late := &lateStores{}
 	s.store, s.late = &late.all, true
 	s.engine.shape, s.engine.reads, s.engine.whenDown = "mixed", &late.reads, api.Degraded
+	if s.shares() {
+		s.engine.shape = "cluster"
+	}
 	// First, so that it is closed after all that needs it.
 	s.onStop("store", func(context.Context) error { return late.all.Close() })
 	return late

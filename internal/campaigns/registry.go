@@ -320,7 +320,13 @@ func (r *Registry) Update(ctx context.Context, w terse.WorkspaceID, id terse.Cam
 			return nil, terse.ErrNotFound
 		}
 		if ifVersion != 0 && ifVersion != cur.Version {
-			return nil, terse.ErrVersion
+			if try > 0 {
+				return nil, terse.ErrVersion
+			}
+			if err := r.read(ctx, h); err != nil { // the caller may have the version of another node
+				return nil, err
+			}
+			continue
 		}
 		c := cur.Campaign
 		if err := change(&c); err != nil {

@@ -8,7 +8,10 @@
 // rest: up to Block-1 clicks are then refused that would have been allowed (never the other way).
 // Close gives the rests back.
 //
-// It is for one process that owns the store. It is no rate limit.
+// Several processes may share the store: a claim is a write on a condition, so each click of a link is in the claim of
+// one of them. Who loses a race reads and claims again. Far from the limit each process holds a block of its own, so a
+// link may be refused to the visitors of one while another has clicks left of a block: up to Block-1 for each
+// process, until it uses or gives them back. Close to the limit there are no blocks. It is no rate limit.
 package clicklimit
 
 import (
@@ -80,19 +83,33 @@ func New(store Documents) *Counter {
 func (c *Counter) Take(ctx context.Context, n terse.LinkNumber, limit uint64) (bool, error) {
 	e, done := c.enter(n)
 	defer done()
-	if err := c.load(ctx, n, e); err != nil {
-		return false, err
-	}
-	if e.used >= limit {
-		return false, nil
-	}
-	if e.used == e.claimed {
-		if err := c.claim(ctx, n, e, min(e.claimed+c.size(n, e, limit), limit)); err != nil {
+	for try := 0; ; try++ {
+		if err := c.load(ctx, n, e); err != nil {
 			return false, err
 		}
+		if e.used >= limit {
+			return false, nil
+		}
+		if e.used == e.claimed {
+			err := c.claim(ctx, n, e, min(e.claimed+c.size(n, e, limit), limit))
+			if overtaken(err) && try < maxRaces && ctx.Err() == nil {
+				continue
+			}
+			if err != nil {
+				return false, err
+			}
+		}
+		e.used++
+		return true, nil
 	}
-	e.used++
-	return true, nil
+}
+
+// maxRaces bounds how often a claim is repeated because another process was faster: each time one of them got on.
+const maxRaces = 50
+
+// overtaken reports whether a claim failed because another process has claimed meanwhile.
+func overtaken(err error) bool {
+	return errors.Is(err, terse.ErrVersion) || errors.Is(err, terse.ErrExists)
 }
 
 // Left reports whether the link has clicks left, and uses none.
@@ -192,6 +209,20 @@ func (c *Counter) claim(ctx context.Context, n terse.LinkNumber, e *entry, claim
 	return nil
 }
 
+// giveBack returns the rest of a block. If another process has claimed since, it is taken off what that one wrote.
+func (c *Counter) giveBack(ctx context.Context, n terse.LinkNumber, e *entry) error {
+	rest := e.claimed - e.used
+	err := c.claim(ctx, n, e, e.used)
+	for try := 0; overtaken(err) && try < maxRaces && ctx.Err() == nil; try++ {
+		if err := c.load(ctx, n, e); err != nil {
+			return err
+		}
+		e.used -= min(rest, e.used)
+		err = c.claim(ctx, n, e, e.used)
+	}
+	return err
+}
+
 // Close gives back what was claimed and not served. Call it when nobody calls the other
 // methods any more. It tries all links and returns the first errors.
 func (c *Counter) Close(ctx context.Context) error {
@@ -204,7 +235,7 @@ func (c *Counter) Close(ctx context.Context) error {
 		for n, e := range entries {
 			e.mu.Lock()
 			if e.loaded && e.used < e.claimed && len(errs) < 8 {
-				if err := c.claim(ctx, n, e, e.used); err != nil {
+				if err := c.giveBack(ctx, n, e); err != nil {
 					errs = append(errs, err)
 				}
 			}

@@ -167,3 +167,77 @@ func TestChangedLimit(t *testing.T) {
 		}
 	}
 }
+
+// TestNodes: several processes that share a store let through as many as the link allows, and what one holds when it stops
+// is for the others.
+func TestNodes(t *testing.T) {
+	t.Parallel()
+	store := newStore()
+	const nodes = 3
+	for n, limit := range map[terse.LinkNumber]uint64{1: 1, 2: 50, 3: 999, 4: Near + 5*Block} {
+		var got atomic.Uint64
+		var wg sync.WaitGroup
+		counters := make([]*Counter, nodes)
+		for i := range counters {
+			counters[i] = New(store)
+			for range 4 {
+				wg.Go(func() {
+					for range int(limit)/2 + 5 {
+						ok, err := counters[i].Take(t.Context(), n, limit)
+						if err != nil {
+							t.Error(err)
+						}
+						if ok {
+							got.Add(1)
+						}
+					}
+				})
+			}
+		}
+		wg.Wait()
+		for _, c := range counters {
+			if err := c.Close(t.Context()); err != nil {
+				t.Errorf("limit %d: close: %v", limit, err)
+			}
+		}
+		if got.Load() != limit {
+			t.Errorf("limit %d: %d clicks", limit, got.Load())
+		}
+	}
+}
+
+// TestNodesGiveBack: blocks that are given back in any order add up.
+func TestNodesGiveBack(t *testing.T) {
+	t.Parallel()
+	const limit = 10 * Near
+	store := newStore()
+	served := 0
+	counters := []*Counter{New(store), New(store), New(store)}
+	for i, c := range counters {
+		for range 10*i + 7 { // each holds a block, of which it uses a part
+			if ok, err := c.Take(t.Context(), 1, limit); !ok || err != nil {
+				t.Fatal(ok, err)
+			}
+			served++
+		}
+	}
+	for _, i := range []int{1, 0, 2} {
+		if err := counters[i].Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	last := New(store)
+	for {
+		ok, err := last.Take(t.Context(), 1, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !ok {
+			break
+		}
+		served++
+	}
+	if served != limit {
+		t.Errorf("%d clicks of %d", served, limit)
+	}
+}

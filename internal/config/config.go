@@ -44,6 +44,7 @@ type Config struct {
 	Exports   Exports   `key:"exports"`
 	Jobs      Jobs      `key:"jobs"`
 	Outbound  Outbound  `key:"outbound"`
+	Redis     Redis     `key:"redis"`
 }
 
 // Log says how the server logs.
@@ -183,6 +184,13 @@ type Outbound struct {
 	Ports []string `key:"ports" doc:"Ports that may be reached."`
 }
 
+// Redis carries messages between the nodes that share a store. Nothing is kept in it.
+type Redis struct {
+	URL       Secret        `key:"url" doc:"Server through which nodes that share a database tell each other at once what they have written: redis://user:password@host:6379/0, with TLS rediss://. Every node of the database names the same; without it one node may use the database."`
+	Prefix    string        `key:"prefix" doc:"What names in Redis begin with. Instances with databases of their own that share a server need different ones."`
+	FeedEvery time.Duration `key:"feed_every" range:"100ms..1m" doc:"How often a node looks in the database for what others have written: what a message that is lost costs at most."`
+}
+
 // Roles of a process.
 const (
 	RoleRedirect = "redirect"
@@ -225,6 +233,7 @@ func Default(memory int64) *Config {
 		},
 		Record:          Record{Store: RecordLocal},
 		Jobs:            Jobs{Workers: 1, MaxUploadBytes: 16 * GiB},
+		Redis:           Redis{Prefix: "terse", FeedEvery: 500 * time.Millisecond},
 		Outbound:        Outbound{Ports: []string{"80", "443"}},
 		ShutdownTimeout: 15 * time.Second,
 	}

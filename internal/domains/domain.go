@@ -33,6 +33,8 @@ type live struct {
 	// unknown says that next could not be read: every index may have been leased.
 	unknown  atomic.Bool
 	reserved reservations
+	// shared says that other nodes lease, too: next is what this one knows.
+	shared bool
 
 	mu         sync.Mutex
 	allocators [terse.MaxSpace + 1]*code.Allocator // opened when first needed
@@ -164,10 +166,22 @@ func (d *Domain) index(canonical []byte) (x uint64, ok bool) {
 	return d.perms[length].Index(canonical)
 }
 
-// Issued reports whether the index of n has been leased on any node that this
-// one knows of. False means that no generated link has the number.
+// Issued reports whether the index of n may have been leased. False means that no generated link has the
+// number. Where other nodes lease, too, every index may that is below the cap of its space.
 func (d *Domain) Issued(n terse.LinkNumber) bool {
-	return n.Index() < d.live.next[n.Space()].Load() || d.live.unknown.Load()
+	return n.Index() < d.live.next[n.Space()].Load() || d.live.unknown.Load() || d.live.shared && n.Index() < d.capOf(n.Space())
+}
+
+// capOf returns the number of indexes of a space that may ever be leased; for one that this node does not know to be open it is
+// that which it would be opened with.
+func (d *Domain) capOf(s terse.SpaceID) uint64 {
+	if sp := d.spaces[s]; sp != nil {
+		return sp.Cap
+	}
+	if p := d.perms[s]; p != nil {
+		return code.Cap(p.N(), density(d.alphabet))
+	}
+	return 0
 }
 
 // Reader is what Find needs of a store.

@@ -43,7 +43,7 @@ func OpenKept(ctx context.Context, o Options, docs []terse.Document, defaultHost
 			r.cancel()
 			return nil, err
 		}
-		l := &live{}
+		l := r.newLive()
 		l.unknown.Store(true)
 		c, err := r.compile(d, l)
 		if err != nil {

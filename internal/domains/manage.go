@@ -161,7 +161,7 @@ func (r *Registry) Create(ctx context.Context, w terse.WorkspaceID, n New, also 
 		}
 		return nil, err
 	}
-	l := &live{}
+	l := r.newLive()
 	l.reserved.complete.Store(!r.o.Shared) // nobody has an alias on it yet
 	return r.publish(d, l)
 }
@@ -172,9 +172,17 @@ func errTaken(host string) error {
 
 // Update changes settings of a domain of the workspace. ifVersion 0 accepts any
 // version. Returns ErrNotFound, ErrVersion or an error of code invalid.
-func (r *Registry) Update(ctx context.Context, w terse.WorkspaceID, host string, p Patch, ifVersion uint64) (*Domain, error) {
+func (r *Registry) Update(ctx context.Context, w terse.WorkspaceID, host string, p Patch, ifVersion uint64) (d *Domain, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	err = r.retryNewer(ctx, host, func() error {
+		d, err = r.updateLocked(ctx, w, host, p, ifVersion)
+		return err
+	})
+	return d, err
+}
+
+func (r *Registry) updateLocked(ctx context.Context, w terse.WorkspaceID, host string, p Patch, ifVersion uint64) (*Domain, error) {
 	cur, err := r.owned(w, host)
 	if err != nil {
 		return nil, err
@@ -252,7 +260,17 @@ func (r *Registry) grow(ctx context.Context, seen *Domain) (*Domain, error) {
 		return nil, err
 	}
 	r.o.Log.Info("domain grows", "domain", d.Host, "code_length", d.CodeLength)
-	return r.save(ctx, cur, d)
+	next, err := r.save(ctx, cur, d)
+	if r.o.Shared && errors.Is(err, terse.ErrVersion) { // another node has changed it, perhaps grown it
+		if err := r.refreshLocked(ctx, cur.Host); err != nil {
+			return nil, err
+		}
+		if next = r.ByNumber(seen.Number); next == nil {
+			return nil, terse.ErrNotFound
+		}
+		return next, nil
+	}
+	return next, err
 }
 
 // openSpace makes the space of d.CodeLength the current one. Its strategy is for ever.
@@ -280,15 +298,19 @@ func openSpace(d *terse.Domain, a *code.Alphabet, now terse.Millis) error {
 	if err != nil {
 		return fmt.Errorf("open code space of %s: %w", d.Host, err)
 	}
-	density := DefaultDensity
-	if a.Name() == "digits" {
-		density = 1 // phone menus: few digits matter more than guessing
-	}
 	d.Spaces = append(d.Spaces, terse.Space{
 		Space: terse.SpaceID(d.CodeLength), Strategy: d.Strategy, Alphabet: a.Name(), PermVersion: code.PermVersion,
-		Cap: code.Cap(p.N(), density), CheckCodes: p.CheckCodes(),
+		Cap: code.Cap(p.N(), density(a)), CheckCodes: p.CheckCodes(),
 	})
 	return nil
+}
+
+// density is the share of a space of the alphabet that is issued.
+func density(a *code.Alphabet) float64 {
+	if a.Name() == "digits" {
+		return 1 // phone menus: few digits matter more than guessing
+	}
+	return DefaultDensity
 }
 
 // check validates the settings of a domain. newHost is the host that is about to be
@@ -363,6 +385,10 @@ func ValidRedirectStatus(s int) bool {
 func (r *Registry) Delete(ctx context.Context, w terse.WorkspaceID, host string, ifVersion uint64) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.retryNewer(ctx, host, func() error { return r.deleteLocked(ctx, w, host, ifVersion) })
+}
+
+func (r *Registry) deleteLocked(ctx context.Context, w terse.WorkspaceID, host string, ifVersion uint64) error {
 	cur, err := r.owned(w, host)
 	if err != nil {
 		return err
@@ -383,11 +409,7 @@ func (r *Registry) Delete(ctx context.Context, w terse.WorkspaceID, host string,
 	if err := r.o.Store.DeleteDocument(ctx, 0, terse.KindDomain, cur.Host, cur.Version); err != nil {
 		return fmt.Errorf("delete domain %s: %w", host, err)
 	}
-	s := r.snap.Load().clone()
-	delete(s.byHost, cur.Host)
-	s.byNumber[cur.Number] = nil
-	r.snap.Store(s)
-	r.changed(cur)
+	r.removeLocked(cur)
 	return nil
 }
 

@@ -133,7 +133,7 @@ func (r *Registry) load(ctx context.Context, doc terse.Document, old *snapshot) 
 	if err != nil {
 		return nil, err
 	}
-	l := &live{}
+	l := r.newLive()
 	if known := old.byHost[d.Host]; known != nil && known.Number == d.Number {
 		l = known.live
 	}
@@ -269,7 +269,14 @@ func (r *Registry) EnsureDefault(ctx context.Context, host, scheme string) (*Dom
 		}
 	}
 	err = r.o.Store.PutDocument(ctx, terse.Document{Kind: terse.KindMeta, ID: metaDefault, Version: 1, Data: []byte(host)})
-	if err != nil && !errors.Is(err, terse.ErrExists) {
+	if errors.Is(err, terse.ErrExists) { // another node was first
+		if err := r.Reload(ctx); err != nil {
+			return nil, err
+		}
+		if d := r.Default(); d != nil {
+			return d, nil
+		}
+	} else if err != nil {
 		return nil, fmt.Errorf("set default domain: %w", err)
 	}
 	r.mu.Lock()

@@ -31,7 +31,8 @@ func (s State) Ended() bool {
 type Job struct {
 	ID        string            `json:"id"`
 	Workspace terse.WorkspaceID `json:"workspace"`
-	By        string            `json:"by"` // id of the API key
+	By        string            `json:"by"`            // id of the API key
+	Node      string            `json:"node,omitzero"` // whose data folder has the upload; "": there was one node only
 	Spec      Spec              `json:"spec"`
 	State     State             `json:"state"`
 	// RollingBack: what is queued or running is the rollback.

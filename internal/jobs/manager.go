@@ -50,7 +50,7 @@ type Sender interface {
 	Post(ctx context.Context, url string, header http.Header, body []byte) (*outbound.Response, error)
 }
 
-// Options configures a Manager. Every field is required.
+// Options configures a Manager. Every field but Node is required.
 type Options struct {
 	Store terse.Store
 	Links Linker
@@ -58,10 +58,13 @@ type Options struct {
 	// Workspaces returns at most limit ids of workspaces after the given one, ascending.
 	Workspaces func(ctx context.Context, after terse.WorkspaceID, limit int) ([]terse.WorkspaceID, error)
 	Dir        string // the data folder: uploads/ and jobs/ are made in it
-	Clock      func() terse.Millis
-	Log        *slog.Logger
-	Workers    int
-	MaxUpload  int64 // bytes
+	// Node names the data folder where other nodes with jobs of their own use the store, too: this one leaves theirs
+	// alone. "": all jobs are its.
+	Node      string
+	Clock     func() terse.Millis
+	Log       *slog.Logger
+	Workers   int
+	MaxUpload int64 // bytes
 	// Body renders a job as its callback carries it; set by package api before Start.
 	Body func(*Snapshot) ([]byte, error)
 }
@@ -158,6 +161,9 @@ func (m *Manager) load(ctx context.Context, w terse.WorkspaceID) error {
 			if err := json.Unmarshal(d.Data, &e.doc); err != nil {
 				return fmt.Errorf("job %s: %w", d.ID, err)
 			}
+			if !m.mine(&e.doc) {
+				continue
+			}
 			if e.doc.State == Running { // the process ended in the middle of it
 				e.doc.State = Queued
 			}
@@ -170,6 +176,16 @@ func (m *Manager) load(ctx context.Context, w terse.WorkspaceID) error {
 			m.Uploads.mu.Unlock()
 		}
 	}
+}
+
+// mine reports whether a stored job is this node's. One from before there were several is that of the node which has its upload.
+func (m *Manager) mine(j *Job) bool {
+	if m.o.Node == "" || j.Node == m.o.Node {
+		return true
+	}
+	m.Uploads.mu.Lock()
+	defer m.Uploads.mu.Unlock()
+	return j.Node == "" && m.Uploads.list[j.Spec.Upload] != nil
 }
 
 // SetBody says how callbacks show a job. It is called once, before Start.
@@ -248,7 +264,7 @@ func (m *Manager) Create(ctx context.Context, w terse.WorkspaceID, by string, sp
 	now := m.o.Clock()
 	id := newID(Prefix, now)
 	e := &entry{id: id, workspace: w, doc: Job{
-		ID: id, Workspace: w, By: by, Spec: spec, State: Queued, Bytes: u.Offset, Callback: callback, CreatedAt: now, UpdatedAt: now,
+		ID: id, Workspace: w, By: by, Node: m.o.Node, Spec: spec, State: Queued, Bytes: u.Offset, Callback: callback, CreatedAt: now, UpdatedAt: now,
 	}}
 	if err := m.insert(ctx, e, also); err != nil {
 		return Snapshot{}, err

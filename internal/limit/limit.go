@@ -1,7 +1,8 @@
 // Package limit counts failures by client address, so that guessing is slow.
 //
-// It is a bounded table in memory of one node. It is not a general rate limiter
-// and not a quota: what it forgets under pressure is a few counts, never a block
+// It is a bounded table in memory, which the nodes of one instance fill together if they tell each other of
+// failures (Options.Tell, Table.Heard); without word from the others a node counts its own. It is not a general rate
+// limiter and not a quota: what it forgets under pressure is a few counts, never a block
 // on everybody.
 package limit
 
@@ -11,12 +12,14 @@ import (
 	"time"
 )
 
-// Options configures a Table. All fields are required.
+// Options configures a Table. All fields but Tell are required.
 type Options struct {
 	Every time.Duration // one more failure is forgiven every so long
 	Burst int           // failures in a row before an address is blocked
 	Max   int           // addresses remembered at once
 	Clock func() time.Time
+	// Tell is called with every failure of this node, for the tables of others; it must not wait. nil: nobody is told.
+	Tell func(client netip.Prefix)
 }
 
 // Table remembers failures by address; IPv6 addresses count by their /64, which
@@ -47,8 +50,18 @@ func (t *Table) Blocked(a netip.Addr) time.Duration {
 
 // Fail counts a failure of the address.
 func (t *Table) Fail(a netip.Addr) {
-	now := t.o.Clock()
 	k := key(a)
+	t.count(k)
+	if t.o.Tell != nil {
+		t.o.Tell(k)
+	}
+}
+
+// Heard counts a failure that another node has told of.
+func (t *Table) Heard(client netip.Prefix) { t.count(client) }
+
+func (t *Table) count(k netip.Prefix) {
+	now := t.o.Clock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	u, known := t.until[k]

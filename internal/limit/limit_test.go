@@ -106,3 +106,40 @@ func TestBound(t *testing.T) {
 		t.Errorf("the table holds %d addresses, want at most 4", n)
 	}
 }
+
+// TestNodes: tables that tell each other of failures count them together, and each alone when nobody tells.
+func TestNodes(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1_000_000, 0)
+	var a, b *limit.Table
+	connected := true
+	options := func(other **limit.Table) limit.Options {
+		return limit.Options{Every: time.Second, Burst: 4, Max: 10, Clock: func() time.Time { return now }, Tell: func(client netip.Prefix) {
+			if connected {
+				(*other).Heard(client)
+			}
+		}}
+	}
+	a, b = limit.New(options(&b)), limit.New(options(&a))
+	guesser, other := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("192.0.2.9")
+	for i := range 2 {
+		a.Fail(guesser)
+		b.Fail(netip.MustParseAddr("2001:db8::2")) // of the same customer
+		if i == 0 && (a.Blocked(guesser) != 0 || b.Blocked(guesser) != 0) {
+			t.Fatal("blocked after two of four failures")
+		}
+	}
+	if a.Blocked(guesser) != time.Second || b.Blocked(guesser) != time.Second {
+		t.Errorf("after two failures at each of two nodes: wait %v and %v, want 1s", a.Blocked(guesser), b.Blocked(guesser))
+	}
+	if a.Blocked(other) != 0 || b.Blocked(other) != 0 {
+		t.Error("somebody else is blocked")
+	}
+	connected = false
+	for range 4 {
+		a.Fail(other)
+	}
+	if a.Blocked(other) != time.Second || b.Blocked(other) != 0 {
+		t.Errorf("alone: wait %v and %v, want 1s and 0", a.Blocked(other), b.Blocked(other))
+	}
+}

@@ -95,6 +95,8 @@ var forbidden = []struct {
 		why: "only the engine's own package links DuckDB"},
 	{from: []string{"internal"}, except: []string{"internal/analytics/clickhouse"}, imp: []string{"github.com/ClickHouse/clickhouse-go/v2"},
 		why: "only the engine's own package speaks to ClickHouse"},
+	{from: []string{"internal"}, except: []string{"internal/redisbus"}, imp: []string{"github.com/redis/rueidis"},
+		why: "one package speaks to Redis"},
 	{from: []string{"internal/store"}, imp: []string{"internal/links", "internal/domains", "internal/api", "internal/redirect", "internal/app", "internal/analytics", "internal/clicks", "internal/code"},
 		why: "a store does bytes, versions and batches; rules live above it"},
 	{from: []string{"internal/store/pebblestore", "internal/store/pgstore", "internal/store/dynamostore"}, imp: []string{"internal/store/memstore", "internal/store/faultstore", "internal/store/pebblestore", "internal/store/pgstore", "internal/store/dynamostore"}, why: "no adapter imports another"},

@@ -42,17 +42,42 @@ type gate struct {
 	links     *limit.Table // by linkAddress
 }
 
-func newGate(key []byte, clock func() terse.Millis) *gate {
+func newGate(key []byte, clock func() terse.Millis, tell func(table string, client netip.Prefix)) *gate {
+	share := func(table string) func(netip.Prefix) {
+		if tell == nil {
+			return nil
+		}
+		return func(client netip.Prefix) { tell(table, client) }
+	}
 	now := func() time.Time { return clock().Time() }
 	g := &gate{
 		hashes:    make(chan struct{}, maxHashes),
-		addresses: limit.New(limit.Options{Every: 10 * time.Second, Burst: 10, Max: 1 << 16, Clock: now}),
-		links:     limit.New(limit.Options{Every: 2 * time.Second, Burst: 100, Max: 1 << 14, Clock: now}),
+		addresses: limit.New(limit.Options{Every: 10 * time.Second, Burst: 10, Max: 1 << 16, Clock: now, Tell: share(passwordsOfAddresses)}),
+		links:     limit.New(limit.Options{Every: 2 * time.Second, Burst: 100, Max: 1 << 14, Clock: now, Tell: share(passwordsOfLinks)}),
 	}
 	if len(key) > 0 {
 		g.key.Store(&key)
 	}
 	return g
+}
+
+// The names of the tables, for other nodes.
+const (
+	passwordsOfAddresses = "password_address"
+	passwordsOfLinks     = "password_link"
+)
+
+// HeardFailure counts a wrong password that was tried at another node; it reports whether the table is one of this plane.
+func (s *Server) HeardFailure(table string, client netip.Prefix) bool {
+	switch table {
+	case passwordsOfAddresses:
+		s.gate.addresses.Heard(client)
+	case passwordsOfLinks:
+		s.gate.links.Heard(client)
+	default:
+		return false
+	}
+	return true
 }
 
 // SetCookieKey gives the plane the key that signs cookies of links with a password. A plane that starts while its

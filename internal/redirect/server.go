@@ -53,12 +53,14 @@ type Options struct {
 	// RecorderWaits says that Capture waits for the disk. Then every connection has a
 	// goroutine, since an event loop must not wait.
 	RecorderWaits bool
-	Places        Places              // nil: no rule on a country or a region matches
-	Limiter       Limiter             // nil: links with max_clicks answer 503
-	CookieKey     []byte              // signs the cookies of links with a password, which answer 503 without it
-	Clock         func() terse.Millis // default: the system's
-	Log           *slog.Logger        // default: discarded
-	Ready         func() []Check      // dependencies for /readyz; nil: none
+	Places        Places  // nil: no rule on a country or a region matches
+	Limiter       Limiter // nil: links with max_clicks answer 503
+	// TellFailure tells other nodes of a wrong password, for HeardFailure; it must not wait. nil: there are none.
+	TellFailure func(table string, client netip.Prefix)
+	CookieKey   []byte              // signs the cookies of links with a password, which answer 503 without it
+	Clock       func() terse.Millis // default: the system's
+	Log         *slog.Logger        // default: discarded
+	Ready       func() []Check      // dependencies for /readyz; nil: none
 
 	// Interstitials tells whether a workspace lets its links show people a page before the
 	// destination, without waiting for anything; nil: none does.
@@ -131,7 +133,7 @@ func New(o Options) (*Server, error) {
 	if o.ReadTimeout < 0 || o.WriteTimeout < 0 || o.IdleTimeout < 0 || o.MaxConns < 0 || o.MaxConnsPerIP < 0 || o.DrainDelay < 0 {
 		return nil, terse.Invalid("redirect", "a timeout or a limit is negative")
 	}
-	s := &Server{o: o, closing: make(chan struct{}), gate: newGate(o.CookieKey, o.Clock)}
+	s := &Server{o: o, closing: make(chan struct{}), gate: newGate(o.CookieKey, o.Clock, o.TellFailure)}
 	s.admission = admission{max: int64(o.MaxConns), perIP: int64(o.MaxConnsPerIP), byIP: make(map[netip.Addr]int64)}
 	s.requests.New = func() any { return &request{key: make([]byte, 0, 264), location: make([]byte, 0, 512)} }
 	s.conns.init(o.ReadTimeout, o.WriteTimeout, o.IdleTimeout)
@@ -201,6 +203,13 @@ type Invalidation = cache.Invalidation
 // OnChange makes a write known: the next request sees it. Call it when the write is
 // durable and before it is acknowledged. It takes well under a microsecond.
 func (s *Server) OnChange(i Invalidation) { s.cache.Invalidate(i) }
+
+// Forget drops deleted links whose codes are not known, by number with the last version of each. It looks at the whole cache once.
+func (s *Server) Forget(deleted map[terse.LinkNumber]uint64) { s.cache.Forget(deleted) }
+
+// Doubt has every link read again on its next visit, because changes were missed; while the store does not answer they
+// redirect as they are.
+func (s *Server) Doubt() { s.cache.Doubt() }
 
 // CacheStats returns what the cache of links has done and holds.
 func (s *Server) CacheStats() cache.Stats { return s.cache.Stats() }

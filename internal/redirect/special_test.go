@@ -349,7 +349,7 @@ func TestPassword(t *testing.T) {
 
 // FuzzCookie: no header opens a link but the one that was made for it.
 func FuzzCookie(f *testing.F) {
-	g := newGate([]byte(strings.Repeat("k", 32)), func() terse.Millis { return testNow })
+	g := newGate([]byte(strings.Repeat("k", 32)), func() terse.Millis { return testNow }, nil)
 	good := cookieName + "=" + g.token(7, 3, testNow+1000)
 	f.Add([]byte(good))
 	f.Add([]byte("a=b; " + good + "; c"))

@@ -137,7 +137,7 @@ func TestWhoamiTicket(t *testing.T) {
 
 // FuzzTicket: no query opens what no ticket was made for.
 func FuzzTicket(f *testing.F) {
-	g := newGate([]byte(strings.Repeat("k", 32)), func() terse.Millis { return testNow })
+	g := newGate([]byte(strings.Repeat("k", 32)), func() terse.Millis { return testNow }, nil)
 	good := "ticket=" + g.ticket(testNow+1000)
 	f.Add([]byte(good))
 	f.Add([]byte(good[:20]))

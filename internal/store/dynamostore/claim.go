@@ -18,6 +18,10 @@ const (
 	claimDead = 12 * time.Second
 )
 
+// SharedOwner is the owner of a table that several nodes use together, because they tell each other what they write: each
+// claims it in this name and raises the same number. None gives it back: it lapses when the last one has gone.
+const SharedOwner = "several nodes with redis.url"
+
 var claimKey = single("!o")
 
 // Claim takes the table for the owner, whom a restart gets it back for at once, and keeps it until Close. It
@@ -49,7 +53,7 @@ func (s *Store) Claim(ctx context.Context, owner string, wait time.Duration) err
 			continue // somebody was faster, or an earlier attempt was applied
 		}
 		if time.Since(began) > wait {
-			return &terse.Error{Code: terse.CodeConflict, Op: op, Message: fmt.Sprintf("the table belongs to the running node %s; one node may use it", by)}
+			return &terse.Error{Code: terse.CodeConflict, Op: op, Message: fmt.Sprintf("the table belongs to the running node %s; one node may use it, or several that all have redis.url", by)}
 		}
 		if err := waitFor(ctx, 500*time.Millisecond); err != nil {
 			return &terse.Error{Code: terse.CodeUnavailable, Message: "the call was cancelled", Op: op, Err: err}
@@ -82,12 +86,16 @@ func (s *Store) keepClaim(ctx context.Context, owner string, beat uint64) {
 			if ro != nil {
 				continue
 			}
-			if getStr(it, "claim_run") != s.run {
+			shared := owner == SharedOwner && getStr(it, "claim_owner") == owner
+			if getStr(it, "claim_run") != s.run && !shared {
 				close(s.lost)
 				return
 			}
 			beat = getNum(it, "claim_beat") // an attempt whose reply was lost
 		}
+	}
+	if owner == SharedOwner {
+		return
 	}
 	// The context is over with the store; what is left to say is worth a moment.
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)

@@ -92,6 +92,34 @@ func (s *Store) Changes(ctx context.Context, after uint64, limit int) ([]terse.C
 	return out, nil
 }
 
+// headSpan is how far below the last number that was drawn a change may still appear: far more than commits that are
+// under way at once draw before one of their numbers is sealed.
+const headSpan = 4096
+
+// FeedHead returns a position such that every change that Changes does not show yet has a larger Seq. It reads the end
+// of the feed only.
+func (s *Store) FeedHead(ctx context.Context) (uint64, error) {
+	const op = "feed head"
+	if err := s.enter(ctx, op); err != nil {
+		return 0, err
+	}
+	head, o := s.getItem(ctx, feedKey)
+	if o != nil {
+		return 0, o.readErr(op)
+	}
+	last := getNum(head, "feed_last")
+	at := max(getNum(head, "feed_floor"), last-min(last, headSpan))
+	for {
+		list, err := s.Changes(ctx, at, headSpan)
+		if err != nil || len(list) == 0 {
+			return at, err
+		}
+		if at = list[len(list)-1].Seq; at >= last {
+			return at, nil
+		}
+	}
+}
+
 // settle reads the item of a number. If it refers to a chunk that is not decided, wait says that
 // the reader has to stop before it.
 func (s *Store) settle(ctx context.Context, seq uint64, it item) (ch terse.Change, wait bool, err error) {

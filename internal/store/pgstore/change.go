@@ -61,6 +61,23 @@ func (s *Store) Changes(ctx context.Context, after uint64, limit int) ([]terse.C
 	return list, nil
 }
 
+// FeedHead returns a position such that every change that Changes does not show yet has a larger Seq, without reading
+// what is below it.
+func (s *Store) FeedHead(ctx context.Context) (uint64, error) {
+	const op = "feed head"
+	ctx, cancel, err := s.enter(ctx, op)
+	if err != nil {
+		return 0, err
+	}
+	defer cancel()
+	var end int64
+	err = s.query(ctx, op, func(r pgx.Rows) error { return r.Scan(&end) }, "select terse.feed_end()")
+	if err != nil {
+		return 0, err
+	}
+	return uint64(max(end, 1)) - 1, nil
+}
+
 // maintain forgets old changes until ctx ends.
 func (s *Store) maintain(ctx context.Context) {
 	t := time.NewTicker(s.o.MaintainEvery)

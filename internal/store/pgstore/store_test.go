@@ -165,10 +165,10 @@ func TestClaim(t *testing.T) {
 	url := newDatabase(t, "")
 	first, second := open(t, Options{URL: url}), open(t, Options{URL: url})
 	ctx := context.Background()
-	if err := first.Claim(ctx, 0); err != nil {
+	if err := first.Claim(ctx, ClaimOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := second.Claim(ctx, 0); terse.ErrorCode(err) != terse.CodeConflict {
+	if err := second.Claim(ctx, ClaimOptions{}); terse.ErrorCode(err) != terse.CodeConflict {
 		t.Fatalf("Claim of a second node: got error %v, want a conflict", err)
 	}
 	// The claim is taken again after its connection was lost.
@@ -186,7 +186,7 @@ func TestClaim(t *testing.T) {
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := second.Claim(ctx, 10*time.Second); err != nil {
+	if err := second.Claim(ctx, ClaimOptions{Wait: 10 * time.Second}); err != nil {
 		t.Fatalf("Claim after the first node has gone: %v", err)
 	}
 }
@@ -314,5 +314,64 @@ func TestExamine(t *testing.T) {
 	exec(t, url, "drop table terse.migrations cascade")
 	if f := find(Options{URL: url}, "tables"); !f.Bad || !strings.Contains(f.Text, "cannot be read") {
 		t.Errorf("with tables that are broken: %+v", f)
+	}
+}
+
+// TestClaimShared checks that processes which tell each other what they write have the database together, and never beside one
+// that has it for itself.
+func TestClaimShared(t *testing.T) {
+	url := newDatabase(t, "")
+	a, b, alone := open(t, Options{URL: url}), open(t, Options{URL: url}), open(t, Options{URL: url})
+	ctx := context.Background()
+	for _, s := range []*Store{a, b} {
+		if err := s.Claim(ctx, ClaimOptions{Shared: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := alone.Claim(ctx, ClaimOptions{}); terse.ErrorCode(err) != terse.CodeConflict {
+		t.Fatalf("Claim of a node that shares nothing: got error %v, want a conflict", err)
+	}
+	if err := errors.Join(a.Close(), b.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := alone.Claim(ctx, ClaimOptions{Wait: 30 * time.Second}); err != nil {
+		t.Fatal(err)
+	}
+	late := open(t, Options{URL: url})
+	if err := late.Claim(ctx, ClaimOptions{Shared: true}); terse.ErrorCode(err) != terse.CodeConflict {
+		t.Fatalf("Claim together with a node that shares nothing: got error %v, want a conflict", err)
+	}
+}
+
+// TestFeedHead: whoever begins at the head misses no change that it does not show.
+func TestFeedHead(t *testing.T) {
+	s := open(t, Options{URL: newDatabase(t, "")})
+	ctx := context.Background()
+	put := func(id string) {
+		t.Helper()
+		if err := s.PutDocument(ctx, terse.Document{Workspace: 1, Kind: terse.KindCampaign, ID: id, Version: 1, Data: []byte("{}")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 5 {
+		put(fmt.Sprint("before-", i))
+		head, err := s.FeedHead(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(fmt.Sprint("after-", i))
+		found := false
+		for deadline := time.Now().Add(time.Minute); !found; { // other transactions of the server may hold it up
+			if time.Now().After(deadline) {
+				t.Fatalf("the change after the head %d is not found", head)
+			}
+			list, err := s.Changes(ctx, head, 100)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range list {
+				found = found || c.DocID == fmt.Sprint("after-", i)
+			}
+		}
 	}
 }
