@@ -24,6 +24,9 @@ func TestMain(m *testing.M) {
 	if url := os.Getenv(leaseChildEnv); url != "" {
 		os.Exit(leaseMain(url))
 	}
+	if url := os.Getenv(fenceChildEnv); url != "" {
+		os.Exit(fenceMain(url))
+	}
 	dir, err := os.MkdirTemp("", "terse-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -183,9 +183,6 @@ func (s *server) stop(ctx context.Context) error {
 
 func (s *server) start(ctx context.Context) error {
 	began := time.Now()
-	if err := s.checkShape(); err != nil {
-		return err
-	}
 	if err := os.MkdirAll(s.cfg.Data, 0o700); err != nil {
 		return fmt.Errorf("make data folder: %w", err)
 	}
@@ -232,24 +229,29 @@ func (s *server) start(ctx context.Context) error {
 	if err := s.openRedirect(); err != nil {
 		return err
 	}
-	s.redirect.SetCookieKey(cookies)
+	if s.redirect != nil {
+		s.redirect.SetCookieKey(cookies)
+	}
 	s.auth.Store(authService)
 	s.followChanges()
 	s.startRedirect(nil)
 	linkService := links.New(links.Options{
 		Store: s.store, Domains: s.domains, Campaigns: s.campaigns, Workspaces: authService.Settings, Clock: s.clock, Log: s.log, MaxBulkBytes: int64(s.cfg.Bulk.MaxBytes),
-		Visitors: func() uint64 { return s.redirect.Visitors() },
+		Visitors: s.visitors,
 		OnChange: func(c links.Change) {
 			s.engine.saw(c)
-			s.redirect.OnChange(redirect.Invalidation{
+			s.invalidate(redirect.Invalidation{
 				Domain: c.Domain, Code: c.Code, Number: c.Number, Version: c.Version, Created: c.Created, Deleted: c.Deleted,
 			})
 			s.tellLink(c)
 		},
 	})
-	s.exclusively(dutyPurge, s.purger.Run)
-	if err := s.patiently(ctx, func() error { return s.openJobs(ctx, authService, linkService) }); err != nil {
-		return err
+	worker := s.cfg.Has(config.RoleWorker)
+	if worker {
+		s.exclusively(dutyPurge, s.purger.Run)
+		if err := s.patiently(ctx, func() error { return s.openJobs(ctx, authService, linkService) }); err != nil {
+			return err
+		}
 	}
 	if err := s.openExports(authService); err != nil {
 		return err
@@ -257,9 +259,11 @@ func (s *server) start(ctx context.Context) error {
 	if err := s.startControl(authService, linkService); err != nil {
 		return err
 	}
-	s.startJobs(linkService, authService)
-	s.startFacts()
-	s.startExports()
+	if worker {
+		s.startJobs(linkService, authService)
+		s.startFacts()
+		s.startExports()
+	}
 	s.startRetention(authService)
 	if s.live != nil { // before the planes: its streams would hold them open
 		s.onStop("live view", func(context.Context) error { s.live.Close(); return nil })
@@ -268,16 +272,20 @@ func (s *server) start(ctx context.Context) error {
 	return nil
 }
 
-// listen opens both listeners, before anything else: an address that is taken is found out at once.
+// listen opens the listeners of the roles, before anything else: an address that is taken is found out at once.
 func (s *server) listen() (err error) {
-	if s.redirectLn, err = net.Listen("tcp", s.cfg.RedirectAddr); err != nil {
-		return fmt.Errorf("listen for visitors: %w", err)
+	if s.cfg.Has(config.RoleRedirect) {
+		if s.redirectLn, err = net.Listen("tcp", s.cfg.RedirectAddr); err != nil {
+			return fmt.Errorf("listen for visitors: %w", err)
+		}
+		s.onStop("redirect listener", func(context.Context) error { return ignoreClosed(s.redirectLn.Close()) })
 	}
-	s.onStop("redirect listener", func(context.Context) error { return ignoreClosed(s.redirectLn.Close()) })
-	if s.controlLn, err = net.Listen("tcp", s.cfg.ControlAddr); err != nil {
-		return fmt.Errorf("listen for the control plane: %w", err)
+	if s.cfg.Has(config.RoleControl) {
+		if s.controlLn, err = net.Listen("tcp", s.cfg.ControlAddr); err != nil {
+			return fmt.Errorf("listen for the control plane: %w", err)
+		}
+		s.onStop("control listener", func(context.Context) error { return ignoreClosed(s.controlLn.Close()) })
 	}
-	s.onStop("control listener", func(context.Context) error { return ignoreClosed(s.controlLn.Close()) })
 	return nil
 }
 
@@ -323,7 +331,11 @@ func (s *server) openDomains(ctx context.Context) error {
 }
 
 func (s *server) redirectPort() (string, error) {
-	_, port, err := net.SplitHostPort(s.redirectLn.Addr().String())
+	addr := s.cfg.RedirectAddr
+	if s.redirectLn != nil { // port 0 became another one
+		addr = s.redirectLn.Addr().String()
+	}
+	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return "", fmt.Errorf("read redirect address: %w", err)
 	}
@@ -352,19 +364,19 @@ func (s *server) openCampaigns() {
 	s.campaigns = campaigns.New(campaigns.Options{Store: s.store, Clock: s.clock, OnDelete: s.purger.Wake})
 }
 
-// checkShape refuses what cannot work together.
-func (s *server) checkShape() error {
-	for _, role := range []string{config.RoleRedirect, config.RoleControl, config.RoleWorker} {
-		if !s.cfg.Has(role) {
-			return terse.Invalid("role", "this version runs one node, which must run every role: %s is missing", role)
-		}
-	}
-	return nil
-}
-
 // openClicks opens the spool and starts the analytics process that reads it. Neither needs the store.
 func (s *server) openClicks(ctx context.Context) error {
 	if !s.cfg.Clicks.Enabled || s.recorder != nil {
+		return nil
+	}
+	if !s.cfg.Has(config.RoleRedirect) { // others write clicks, which this one asks for
+		if !s.cfg.Analytics.Enabled || s.analytics != nil {
+			return nil
+		}
+		if err := s.startAnalytics(ctx, ""); err != nil {
+			return err
+		}
+		s.onStop("analytics", s.analytics.Stop)
 		return nil
 	}
 	if err := s.openPlaces(); err != nil {
@@ -408,7 +420,7 @@ func (s *server) openClicks(ctx context.Context) error {
 
 // openExports finds the exports of earlier runs. Nothing runs yet.
 func (s *server) openExports(a *auth.Service) (err error) {
-	if s.analytics == nil {
+	if s.analytics == nil || !s.cfg.Has(config.RoleControl) {
 		return nil
 	}
 	s.exports, err = exports.Open(exports.Options{
@@ -485,7 +497,7 @@ func (s *server) repeat(ctx context.Context, d time.Duration, name string, f fun
 
 // openRedirect makes the redirect plane, which does not serve yet and has no key of cookies.
 func (s *server) openRedirect() error {
-	if s.redirect != nil {
+	if s.redirect != nil || !s.cfg.Has(config.RoleRedirect) {
 		return nil
 	}
 	if err := s.openPlaces(); err != nil {
@@ -527,7 +539,7 @@ func (s *server) openRedirect() error {
 // startRedirect lets visitors in, if they are not yet. kept are the links that the plane has while the store does
 // not answer; nil: they are read from the disk beside the visits.
 func (s *server) startRedirect(kept *warm.Content) {
-	if s.redirecting {
+	if s.redirecting || s.redirect == nil {
 		return
 	}
 	s.redirecting = true
@@ -551,7 +563,32 @@ func (r syncRecorder) Capture(shard uint32, c *clicks.Click) bool {
 	return err == nil || errors.Is(err, terse.ErrUnknownOutcome) // unknown: spooled, not yet synced
 }
 
+// visitors returns how many visits the redirect plane of this process has answered.
+func (s *server) visitors() uint64 {
+	if s.redirect == nil {
+		return 0
+	}
+	return s.redirect.Visitors()
+}
+
+// invalidate makes a write known to the redirect plane of this process, if it has one.
+func (s *server) invalidate(i redirect.Invalidation) {
+	if s.redirect != nil {
+		s.redirect.OnChange(i)
+	}
+}
+
 func (s *server) startControl(a *auth.Service, l *links.Service) error {
+	if !s.cfg.Has(config.RoleControl) {
+		return nil
+	}
+	if err := s.openPlaces(); err != nil {
+		return err
+	}
+	var ticket func() (string, terse.Millis, error)
+	if s.redirect != nil {
+		ticket = s.redirect.WhoamiTicket
+	}
 	client, err := clientip.New(s.cfg.TrustedProxies)
 	if err != nil {
 		return fmt.Errorf("trusted proxies: %w", err)
@@ -561,7 +598,7 @@ func (s *server) startControl(a *auth.Service, l *links.Service) error {
 		engine = s.analytics
 	}
 	handler, err := api.New(api.Options{
-		Store: s.store, Links: l, Domains: s.domains, Auth: a, Analytics: engine, Ready: s.checks, Metrics: s.registry, Ticket: s.redirect.WhoamiTicket,
+		Store: s.store, Links: l, Domains: s.domains, Auth: a, Analytics: engine, Ready: s.checks, Metrics: s.registry, Ticket: ticket,
 		Nodes: s.nodes, Jobs: s.jobs, Live: s.live, Exports: s.exports, Schedules: s.schedules, Places: s.places, ClientIP: client, Clock: s.clock, Log: s.log, MaxBulkBytes: int64(s.cfg.Bulk.MaxBytes),
 		TellFailure: s.tellFailure(),
 		System:      api.System{Version: s.o.Version, Shape: s.engine.shape, Roles: s.cfg.Role},
@@ -588,7 +625,9 @@ func (s *server) startControl(a *auth.Service, l *links.Service) error {
 	s.onStop("planes", func(stop context.Context) error {
 		var wg sync.WaitGroup
 		var redirectErr, controlErr error
-		wg.Go(func() { redirectErr = s.redirect.Shutdown(stop) })
+		if s.redirect != nil {
+			wg.Go(func() { redirectErr = s.redirect.Shutdown(stop) })
+		}
 		wg.Go(func() {
 			if controlErr = s.control.Shutdown(stop); controlErr != nil {
 				controlErr = errors.Join(controlErr, s.control.Close())
@@ -637,11 +676,14 @@ func (s *server) checks() []api.Check {
 // announce leaves the note by which a command line finds the server, and says that
 // it is ready.
 func (s *server) announce(key string, created bool, began time.Time) {
-	info := config.ServerInfo{ControlURL: "http://" + reachable(s.controlLn.Addr().String()), PID: os.Getpid()}
-	if err := config.WriteServerInfo(s.cfg.Data, info); err != nil {
-		s.log.Warn("the command line may not find this server", "error", err)
+	info := config.ServerInfo{PID: os.Getpid()}
+	if s.controlLn != nil {
+		info.ControlURL = "http://" + reachable(s.controlLn.Addr().String())
+		if err := config.WriteServerInfo(s.cfg.Data, info); err != nil {
+			s.log.Warn("the command line may not find this server", "error", err)
+		}
+		s.onStop("server note", func(context.Context) error { return config.RemoveServerInfo(s.cfg.Data, os.Getpid()) })
 	}
-	s.onStop("server note", func(context.Context) error { return config.RemoveServerInfo(s.cfg.Data, os.Getpid()) })
 	if created {
 		fmt.Fprintf(s.o.Stdout, "Owner key, shown this once (also kept in %s):\n\n  %s\n\n", filepath.Join(s.cfg.Data, auth.OwnerFile), key)
 	}

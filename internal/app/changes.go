@@ -160,13 +160,13 @@ func (t changeTarget) Link(e changes.Event) {
 
 func (t changeTarget) link(c links.Change) {
 	t.s.engine.saw(c)
-	t.s.redirect.OnChange(redirect.Invalidation{
+	t.s.invalidate(redirect.Invalidation{
 		Domain: c.Domain, Code: c.Code, Number: c.Number, Version: c.Version, Created: c.Created, Deleted: c.Deleted,
 	})
 }
 
 // Links implements changes.Target.
-func (t changeTarget) Links() { t.s.redirect.OnChange(redirect.Invalidation{Created: true}) }
+func (t changeTarget) Links() { t.s.invalidate(redirect.Invalidation{Created: true}) }
 
 // Failure implements changes.Target.
 func (t changeTarget) Failure(e changes.Event) {
@@ -174,7 +174,7 @@ func (t changeTarget) Failure(e changes.Event) {
 	if err != nil {
 		client = netip.Prefix{} // clients whose address is not known
 	}
-	if !t.s.redirect.HeardFailure(string(e.DocKind), client) {
+	if t.s.redirect == nil || !t.s.redirect.HeardFailure(string(e.DocKind), client) {
 		if a := t.s.api.Load(); a != nil {
 			a.HeardFailure(string(e.DocKind), client)
 		}
@@ -202,7 +202,9 @@ func (t changeTarget) Feed(ctx context.Context, inserted []terse.Run, updated, d
 		t.s.engine.saw(c)
 		nameless[n] = version
 	}
-	t.s.redirect.Forget(nameless)
+	if t.s.redirect != nil {
+		t.s.redirect.Forget(nameless)
+	}
 	var keys []terse.LinkKey
 	for n, version := range updated {
 		if code, ok := t.s.domains.CodeOf(n); ok {
@@ -251,6 +253,8 @@ func (t changeTarget) Document(ctx context.Context, w terse.WorkspaceID, kind te
 
 // Everything implements changes.Target.
 func (t changeTarget) Everything(ctx context.Context) error {
-	t.s.redirect.Doubt()
+	if t.s.redirect != nil {
+		t.s.redirect.Doubt()
+	}
 	return errors.Join(t.s.domains.Reload(ctx), t.s.campaigns.RefreshAll(ctx), t.s.auth.Load().RefreshAll(ctx))
 }

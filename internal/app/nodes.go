@@ -4,7 +4,6 @@ import (
 	"context"
 	"os"
 
-	"github.com/terselink/terse/internal/config"
 	"github.com/terselink/terse/internal/fence"
 	"github.com/terselink/terse/internal/nodes"
 )
@@ -19,7 +18,7 @@ const (
 	dutyFacts     = "facts"
 )
 
-// openNodes puts this process on the list of nodes, and prepares its locks. The embedded store has one process, which
+// openNodes puts this process on the list of nodes, and prepares its locks. A process that has its store for itself
 // needs neither.
 func (s *server) openNodes() error {
 	id, err := nodeName(s.cfg.Data)
@@ -40,7 +39,7 @@ func (s *server) openNodes() error {
 		self.ControlAddr = s.controlLn.Addr().String()
 	}
 	o := nodes.Options{Self: self, Clock: s.clock, Log: s.log}
-	alone := s.cfg.Store.Engine == config.EnginePebble
+	alone := !s.shares()
 	if !alone {
 		o.Store = s.store
 	}

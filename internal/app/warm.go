@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/terselink/terse/internal/config"
 	"github.com/terselink/terse/internal/domains"
 	"github.com/terselink/terse/internal/redirect"
 	"github.com/terselink/terse/internal/warm"
@@ -17,7 +18,7 @@ const warmTimeout = 5 * time.Second
 // answer. False: nothing was kept that can be used. What else a plane needs is on disk, too: clicks go into the
 // spool and are counted. What is not kept is 503: links with a limit or a password, all others, unknown hosts.
 func (s *server) serveKept(ctx context.Context) (bool, error) {
-	if s.cfg.Cache.WarmBytes == 0 {
+	if s.cfg.Cache.WarmBytes == 0 || !s.cfg.Has(config.RoleRedirect) {
 		return false, nil
 	}
 	c, err := warm.Load(filepath.Join(s.cfg.Data, warm.FileName))

@@ -27,7 +27,7 @@ type Config struct {
 	RedirectAddr    string        `key:"redirect_addr" doc:"Address that visitors reach."`
 	ControlAddr     string        `key:"control_addr" doc:"Address of the API and the dashboard. Keep it away from the public."`
 	NodeName        string        `key:"node_name" doc:"Name of this process in the list of nodes; empty: that of the machine."`
-	Role            []string      `key:"role" oneof:"redirect,control,worker" doc:"Parts that this process runs."`
+	Role            []string      `key:"role" oneof:"redirect,control,worker" doc:"Parts that this process runs, if several share a store: docs/cluster.md. What is not named is not opened."`
 	BootstrapKey    Secret        `key:"bootstrap_key" doc:"The owner key, 32 to 128 printable characters without spaces. Without it the first start generates one. It wins over a key that an earlier start made."`
 	TrustedProxies  []string      `key:"trusted_proxies" doc:"Networks (CIDR) or addresses of the proxies whose X-Forwarded-For and Forwarded headers are believed."`
 	ShutdownTimeout time.Duration `key:"shutdown_timeout" range:"1s..10m" doc:"Longest time that an orderly stop may take; then the process exits all the same."`

@@ -47,7 +47,7 @@ store: {}
 `)
 	l, err := Load(Sources{
 		File:    file,
-		Environ: []string{"TERSE_CONTROL_ADDR=127.0.0.1:9002", "TERSE_CACHE_BYTES=256MiB", "TERSE_ROLE=redirect, control", "HOME=/root", "TERSE_KEY=k", "TERSE_PORT_80_TCP=tcp://10.0.0.1:80", "TERSE_SERVICE_HOST=10.0.0.1", "TERSE_DATA=", "TERSE_FUTURE="},
+		Environ: []string{"TERSE_CONTROL_ADDR=127.0.0.1:9002", "TERSE_CACHE_BYTES=256MiB", "TERSE_ROLE=worker, control, redirect", "HOME=/root", "TERSE_KEY=k", "TERSE_PORT_80_TCP=tcp://10.0.0.1:80", "TERSE_SERVICE_HOST=10.0.0.1", "TERSE_DATA=", "TERSE_FUTURE="},
 		Flags:   map[string]string{"cache.bytes": "1.5GiB", "clicks.enabled": "false"},
 		Memory:  testMemory,
 	})
@@ -62,7 +62,7 @@ store: {}
 	want.Clicks.SyncEvery = 2 * time.Second
 	want.Clicks.Enabled = false
 	want.Analytics.Threads = 3
-	want.Role = []string{RoleRedirect, RoleControl}
+	want.Role = []string{RoleWorker, RoleControl, RoleRedirect}
 	if diff := cmp.Diff(want, l.Config); diff != "" {
 		t.Errorf("config (-want +got):\n%s", diff)
 	}
@@ -75,7 +75,7 @@ store: {}
 		"redirect_addr":     ":80 from file " + file,
 		"control_addr":      "127.0.0.1:9002 from environment TERSE_CONTROL_ADDR",
 		"cache.bytes":       "1536MiB from flag --cache-bytes",
-		"role":              "redirect,control from environment TERSE_ROLE",
+		"role":              "worker,control,redirect from environment TERSE_ROLE",
 		"trusted_proxies":   "10.0.0.0/8,192.0.2.1 from file " + file,
 		"bootstrap_key":     " from default",
 		"clicks.sync_every": "2s from file " + file,
@@ -84,7 +84,7 @@ store: {}
 			t.Errorf("%s = %q, want %q", key, sources[key], want)
 		}
 	}
-	if l.Config.Has(RoleWorker) || !l.Config.Has(RoleControl) {
+	if !l.Config.Has(RoleControl) || (&Config{Role: []string{RoleControl}}).Has(RoleWorker) {
 		t.Errorf("Has disagrees with role %v", l.Config.Role)
 	}
 }

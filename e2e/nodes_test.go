@@ -1,0 +1,92 @@
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/terselink/terse/client"
+	"github.com/terselink/terse/e2e/proc"
+	"github.com/terselink/terse/internal/testengine"
+)
+
+// nodesOf returns the nodes that a server lists, by state and name.
+func nodesOf(t *testing.T, c *client.Client) string {
+	t.Helper()
+	var list []string
+	for n, err := range c.Nodes(t.Context()) {
+		if err != nil {
+			return err.Error()
+		}
+		list = append(list, fmt.Sprintf("%s %s %s", n.Name, n.State, strings.Join(n.Roles, "+")))
+	}
+	return strings.Join(list, ", ")
+}
+
+// onRedis names a Redis server of the tests, with channels of this test alone.
+func onRedis(t *testing.T) []string {
+	t.Helper()
+	return []string{"TERSE_REDIS_URL=" + testengine.Address(t, testengine.Redis), fmt.Sprintf("TERSE_REDIS_PREFIX=e2e%x", rand.Uint64())}
+}
+
+// TestNodesEmbedded: the process of an embedded store shows itself.
+func TestNodesEmbedded(t *testing.T) {
+	s := start(t, proc.Options{Env: append([]string{"TERSE_NODE_NAME=alone"}, quick...)})
+	if got := nodesOf(t, newClient(t, s)); got != "alone alive redirect+control+worker" {
+		t.Errorf("nodes: %s", got)
+	}
+}
+
+// TestRoles starts a node that only redirects and one that does the rest on one database. What is not of the role is not
+// opened; a link that one makes redirects at the other; who is killed is dead to the other.
+func TestRoles(t *testing.T) {
+	env := append(append(onPostgres(newDatabase(t)), onRedis(t)...), quick...)
+	env = append(env, "TERSE_ANALYTICS_ENABLED=false")
+	main := start(t, proc.Options{Env: append([]string{"TERSE_NODE_NAME=main", "TERSE_ROLE=control,worker"}, env...), NoWait: true})
+	c := newClient(t, main)
+	until(t, time.Minute, "the control plane answers", func() bool { return strings.HasPrefix(nodesOf(t, c), "main alive") })
+	edge := start(t, proc.Options{Env: append([]string{"TERSE_NODE_NAME=edge", "TERSE_ROLE=redirect"}, env...), NoWait: true})
+	visitor := &http.Client{Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	t.Cleanup(visitor.CloseIdleConnections)
+	visit := func(path, host string) (int, string) {
+		req, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+edge.RedirectAddr+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = host
+		resp, err := visitor.Do(req)
+		if err != nil {
+			return 0, ""
+		}
+		_ = resp.Body.Close()
+		return resp.StatusCode, resp.Header.Get("Location")
+	}
+	until(t, time.Minute, "the redirect plane is ready", func() bool { status, _ := visit("/readyz", edge.RedirectAddr); return status == 200 })
+	until(t, time.Minute, "both nodes are listed", func() bool {
+		got := nodesOf(t, c)
+		return strings.Contains(got, "main alive control+worker") && strings.Contains(got, "edge alive redirect")
+	})
+	for _, addr := range []string{main.RedirectAddr, edge.ControlAddr} {
+		if conn, err := net.DialTimeout("tcp", addr, time.Second); err == nil {
+			_ = conn.Close()
+			t.Errorf("%s is open", addr)
+		}
+	}
+	l, err := c.CreateLink(t.Context(), client.NewLink{Destination: "https://example.com/roles"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := main.Host
+	until(t, time.Minute, "a link that one node made redirects at the other", func() bool {
+		status, to := visit(pathOf(l.ShortURL), host)
+		return status == 302 && to == "https://example.com/roles"
+	})
+	if err := edge.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, time.Minute, "the killed node is dead", func() bool { return strings.Contains(nodesOf(t, c), "edge dead") })
+}
