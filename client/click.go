@@ -85,12 +85,12 @@ type LiveEvent struct {
 }
 
 // LiveClicks calls f with what happens from now on, or after the event lastID, until f returns
-// false. Of the query LinkID, CampaignID and Domain matter. Returns an error if the connection breaks; the
+// false. Of the query LinkID, CampaignID, Domain and Tag matter. Returns an error if the connection breaks; the
 // caller may call again with the id of the last event.
 func (c *Client) LiveClicks(ctx context.Context, q Query, lastID string, f func(LiveEvent) bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	only := Query{LinkID: q.LinkID, CampaignID: q.CampaignID, Domain: q.Domain}
+	only := Query{LinkID: q.LinkID, CampaignID: q.CampaignID, Domain: q.Domain, Tag: q.Tag}
 	header := map[string]string{"Accept": "text/event-stream"}
 	if lastID != "" {
 		header["Last-Event-ID"] = lastID

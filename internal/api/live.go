@@ -20,7 +20,7 @@ var liveClicks = operation{
 	Errors: []int{409}, stream: true,
 }
 
-var liveParameters = []string{"link_id", "campaign_id", "domain"}
+var liveParameters = []string{"link_id", "campaign_id", "domain", "tag"}
 
 func (s *Server) registerLive() {
 	doc := s.mountRaw(liveClicks, s.serveLive)

@@ -105,6 +105,9 @@ func TestLive(t *testing.T) {
 	if a := b.do(request{method: "GET", path: "/api/v1/clicks/live?period=7d"}); a.status != 422 {
 		t.Errorf("a parameter that is none: %d %s", a.status, a.body)
 	}
+	if a := b.do(request{method: "GET", path: "/api/v1/clicks/live?tag=sms&domain=localhost:8080"}); a.status != 422 {
+		t.Errorf("a tag and a domain: %d %s", a.status, a.body)
+	}
 	if a := b.do(request{method: "GET", path: "/api/v1/clicks/live?link_id=link_0000000000009"}); a.status != 404 {
 		t.Errorf("a link that is none: %d %s", a.status, a.body)
 	}

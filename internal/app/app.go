@@ -399,7 +399,7 @@ func (s *server) openClicks(ctx context.Context) error {
 		return fmt.Errorf("open click spool: %w", err)
 	}
 	s.registry.MustRegister(s.recorder)
-	s.live = live.New(live.Options{Log: s.log, Open: func() (live.Tail, error) { return clicks.OpenTail(spool, s.recorder.Position()) }})
+	s.live = live.New(live.Options{Log: s.log, Tags: &facts.Lookup{Store: s.store}, Open: func() (live.Tail, error) { return clicks.OpenTail(spool, s.recorder.Position()) }})
 	if s.cfg.Analytics.Enabled {
 		if err := s.startAnalytics(ctx, spool); err != nil {
 			return err

@@ -14,7 +14,7 @@ import (
 type clicksCmd struct {
 	clickQuery `embed:""`
 	Limit      int  `short:"n" help:"Clicks to list; 0 is all." default:"20"`
-	Follow     bool `short:"F" help:"Show clicks as they come, at most 20 a second, until interrupted. Of the other flags --domain and --campaign count."`
+	Follow     bool `short:"F" help:"Show clicks as they come, at most 20 a second, until interrupted. Of the other flags --domain, --campaign and --tag count."`
 }
 
 func (c *clicksCmd) Run(s *session) error {

@@ -3,6 +3,7 @@ package live
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -52,6 +53,7 @@ type feed struct {
 	watchers map[*Watcher]bool
 	left     time.Time // when the last watcher went
 
+	lost  bool // a message EventGap was sent in this second
 	seq   uint64
 	ring  [RingSize]Message // message n is at n % RingSize
 	count Counters
@@ -61,7 +63,32 @@ func newFeed(k feedKey) *feed {
 	return &feed{key: k, boot: strconv.FormatUint(rand.Uint64(), 36), watchers: map[*Watcher]bool{}}
 }
 
-// wants reports whether a click of the workspace belongs to the feed.
+// clickTag says whether a click has a tag. known: false if it could not be found out.
+type clickTag struct {
+	tag        string
+	has, known bool
+}
+
+// tagged reports whether a click with these tags has the feed's.
+func (f *feed) tagged(tags []clickTag) bool {
+	return slices.ContainsFunc(tags, func(t clickTag) bool { return t.tag == f.key.scope.Tag && t.has })
+}
+
+// unknown reports whether nobody can say if a click has the feed's tag.
+func (f *feed) unknown(tags []clickTag) bool {
+	return slices.ContainsFunc(tags, func(t clickTag) bool { return t.tag == f.key.scope.Tag && !t.known })
+}
+
+// gap returns the message that clicks may be missing, once a second.
+func (f *feed) gap() Message {
+	if f.lost {
+		return Message{}
+	}
+	f.lost = true
+	return Message{Event: EventGap, Data: []byte("{}")}
+}
+
+// wants reports whether a click of the workspace belongs to the feed, whatever its tags.
 func (f *feed) wants(ev *clicks.Event) bool {
 	s := &f.key.scope
 	return (s.Link == 0 || s.Link == ev.Link) && (s.Campaign == 0 || s.Campaign == ev.Campaign) && (s.Domain == "" || s.Domain == ev.Domain)
@@ -90,7 +117,7 @@ func (f *feed) take(ev *clicks.Event) Message {
 func (f *feed) second(now time.Time, lag int64) Message {
 	f.count.T, f.count.LagMs = now.UTC(), lag
 	m := f.message(EventCounters, f.count)
-	f.count = Counters{}
+	f.count, f.lost = Counters{}, false
 	return m
 }
 

@@ -35,6 +35,7 @@ type Tail interface {
 // Options configure a Hub.
 type Options struct {
 	Open   func() (Tail, error) // a tail from now on; required
+	Tags   TagSource            // for views of a tag; default: there are none
 	Linger time.Duration        // how long a feed outlives its last watcher; default 1 minute
 	Clock  func() time.Time     // default time.Now
 	Log    *slog.Logger         // default: discarded
@@ -50,6 +51,7 @@ type Hub struct {
 	mu       sync.Mutex // guards what follows, and all feeds and watchers
 	feeds    map[feedKey]*feed
 	byOwner  map[terse.WorkspaceID][]*feed
+	byTag    map[terse.WorkspaceID]map[string]int // feeds of a tag
 	watchers int
 	running  bool
 	closed   bool
@@ -67,7 +69,7 @@ func New(o Options) *Hub {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	life, cancel := context.WithCancel(context.Background())
-	return &Hub{o: o, life: life, cancel: cancel, feeds: map[feedKey]*feed{}, byOwner: map[terse.WorkspaceID][]*feed{}}
+	return &Hub{o: o, life: life, cancel: cancel, feeds: map[feedKey]*feed{}, byOwner: map[terse.WorkspaceID][]*feed{}, byTag: map[terse.WorkspaceID]map[string]int{}}
 }
 
 // Stopping is closed when the hub ends: whoever serves watchers should let them go.
@@ -96,13 +98,15 @@ type Watcher struct {
 
 // Watch joins the feed of a workspace, or of one thing of it. The messages after lastID come
 // first if the feed still has them; if it does not, a message EventGap does. Returns an error
-// of code rate_limited if too many watch, unavailable if the hub ends.
+// of code rate_limited if too many watch, unavailable if the hub ends or knows no tags and one is watched.
 func (h *Hub) Watch(w terse.WorkspaceID, scope analytics.Scope, lastID string) (*Watcher, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
 	case h.closed:
 		return nil, &terse.Error{Code: terse.CodeUnavailable, Message: "the server is stopping"}
+	case scope.Tag != "" && h.o.Tags == nil:
+		return nil, &terse.Error{Code: terse.CodeUnavailable, Message: "this server cannot watch a tag"}
 	case h.watchers >= MaxWatchers:
 		return nil, &terse.Error{Code: terse.CodeRateLimited, Message: "too many live views are open"}
 	}
@@ -156,6 +160,12 @@ func (h *Hub) feed(k feedKey) *feed {
 		f = newFeed(k)
 		h.feeds[k] = f
 		h.byOwner[k.workspace] = append(h.byOwner[k.workspace], f)
+		if tag := k.scope.Tag; tag != "" {
+			if h.byTag[k.workspace] == nil {
+				h.byTag[k.workspace] = map[string]int{}
+			}
+			h.byTag[k.workspace][tag]++
+		}
 	}
 	return f
 }
@@ -173,6 +183,7 @@ func (h *Hub) run() {
 		// Clicks pass unread until somebody comes back: feeds of now could not tell them what is missing.
 		clear(h.feeds)
 		clear(h.byOwner)
+		clear(h.byTag)
 		return
 	}
 	// Somebody may have come between the last look and now.
@@ -191,10 +202,11 @@ func (h *Hub) read() (err error) {
 	ctx := h.life
 	next := h.o.Clock().Truncate(time.Second).Add(time.Second)
 	var newest terse.Millis
+	memo := tagMemo{source: h.o.Tags}
 	for {
 		n, err := tail.Next(ctx, batch, func(ev *clicks.Event) error {
 			newest = ev.At
-			h.take(ev)
+			h.take(ev, h.tagsOf(ctx, &memo, ev))
 			return nil
 		})
 		if ctx.Err() != nil {
@@ -229,13 +241,34 @@ func (h *Hub) read() (err error) {
 	}
 }
 
+// tagsOf returns which of the tags that somebody watches a click has. The store is asked while nothing is locked.
+func (h *Hub) tagsOf(ctx context.Context, memo *tagMemo, ev *clicks.Event) (tags []clickTag) {
+	h.mu.Lock()
+	for tag := range h.byTag[ev.Workspace] {
+		tags = append(tags, clickTag{tag: tag})
+	}
+	h.mu.Unlock()
+	if len(tags) == 0 {
+		return nil
+	}
+	now := h.o.Clock()
+	for i := range tags {
+		tags[i].has, tags[i].known = memo.has(ctx, now, ev, tags[i].tag)
+	}
+	return tags
+}
+
 // take offers a click to the feeds of its workspace.
-func (h *Hub) take(ev *clicks.Event) {
+func (h *Hub) take(ev *clicks.Event, tags []clickTag) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, f := range h.byOwner[ev.Workspace] {
-		if f.wants(ev) {
+		switch {
+		case !f.wants(ev):
+		case f.key.scope.Tag == "" || f.tagged(tags):
 			h.send(f, f.take(ev))
+		case f.unknown(tags):
+			h.send(f, f.gap())
 		}
 	}
 }
@@ -267,6 +300,14 @@ func (h *Hub) forgetIdle() {
 
 // forget removes a feed from its workspace.
 func (h *Hub) forget(f *feed) {
+	if of := h.byTag[f.key.workspace]; f.key.scope.Tag != "" {
+		if of[f.key.scope.Tag]--; of[f.key.scope.Tag] == 0 {
+			delete(of, f.key.scope.Tag)
+		}
+		if len(of) == 0 {
+			delete(h.byTag, f.key.workspace)
+		}
+	}
 	list := h.byOwner[f.key.workspace]
 	for i := range list {
 		if list[i] == f {
