@@ -140,12 +140,19 @@ type cluster struct {
 	visitors []*visitor
 }
 
-// startCluster starts nodes; the redis of each is at its own address.
-func startCluster(t *testing.T, database string, redis ...string) *cluster {
+// startCluster starts nodes on the store of env; the redis of each is at its own address.
+func startCluster(t *testing.T, env []string, redis ...string) *cluster {
 	t.Helper()
 	c := &cluster{}
+	c.add(t, env, redis...)
+	return c
+}
+
+// add starts further nodes.
+func (c *cluster) add(t *testing.T, store []string, redis ...string) {
+	t.Helper()
 	for _, address := range redis {
-		env := append(onPostgres(database), quick...)
+		env := append(slices.Clone(store), quick...)
 		env = append(env, "TERSE_REDIS_URL="+address, "TERSE_REDIS_PREFIX="+strings.Trim(strings.ToLower(t.Name()), "/")+strconv.Itoa(os.Getpid()), "TERSE_ANALYTICS_ENABLED=false")
 		s := start(t, proc.Options{Env: env})
 		v := newVisitor(s)
@@ -155,7 +162,6 @@ func startCluster(t *testing.T, database string, redis ...string) *cluster {
 		}
 		c.nodes, c.apis, c.visitors = append(c.nodes, s), append(c.apis, newAPI(t, s)), append(c.visitors, v)
 	}
-	return c
 }
 
 // changing is something that visits show, and that is changed again and again.
@@ -269,7 +275,7 @@ func TestChangesEverywhere(t *testing.T) {
 		p, through := newDeafProxy(t, redis, 3)
 		proxies, addresses = append(proxies, p), append(addresses, through)
 	}
-	c := startCluster(t, newDatabase(t), addresses...)
+	c := startCluster(t, onPostgres(newDatabase(t)), addresses...)
 	things := c.make(t)
 	for i := range things {
 		for n := range c.nodes {
@@ -312,7 +318,8 @@ func TestChangesEverywhere(t *testing.T) {
 // TestChangesWithoutRedis: whatever happens to Redis, visits and writes go on, and two nodes follow each other.
 func TestChangesWithoutRedis(t *testing.T) {
 	redis := testengine.NewRedis(t)
-	c := startCluster(t, newDatabase(t), redis.URL, redis.URL)
+	store := onPostgres(newDatabase(t))
+	c := startCluster(t, store, redis.URL, redis.URL)
 	things := c.make(t)
 	for i := range things {
 		for n := range c.nodes {
@@ -340,11 +347,13 @@ func TestChangesWithoutRedis(t *testing.T) {
 		}
 	}()
 	round := 0
+	rounds := make([]int, len(things)) // what each shows
 	follow := func(what string) {
 		t.Helper()
 		round++
 		for i := range 2 { // others each time
 			x := &things[(2*round+i)%len(things)]
+			rounds[(2*round+i)%len(things)] = round
 			began := time.Now()
 			if err := x.edit(c.apis[round%2], round); err != nil {
 				t.Errorf("%s: change %s: %v", what, x.what, err)
@@ -365,7 +374,6 @@ func TestChangesWithoutRedis(t *testing.T) {
 	follow("redis is there")
 	redis.Pause()
 	follow("redis is silent")
-	ready("away")
 	redis.Resume()
 	ready("there")
 	redis.Do("CONFIG", "SET", "maxmemory", "1")
@@ -376,6 +384,10 @@ func TestChangesWithoutRedis(t *testing.T) {
 	redis.Kill()
 	ready("away")
 	follow("redis is gone")
+	c.add(t, store, redis.URL) // a node that starts meanwhile
+	for i := range things {
+		c.await(t, 2, &things[i], rounds[i])
+	}
 	redis.Start()
 	ready("there")
 	follow("redis is back, empty")
@@ -383,5 +395,22 @@ func TestChangesWithoutRedis(t *testing.T) {
 	<-stopped
 	if failures.Load() > 0 || visits.Load() == 0 {
 		t.Errorf("%d of %d visits failed", failures.Load(), visits.Load())
+	}
+}
+
+// TestChangesDynamoDB: two nodes on one table follow each other.
+func TestChangesDynamoDB(t *testing.T) {
+	redis := testengine.Address(t, testengine.Redis)
+	c := startCluster(t, onDynamoDB(t), redis, redis)
+	things := c.make(t)
+	for round := range 3 {
+		for i := range things {
+			if round > 0 {
+				if err := things[i].edit(c.apis[(round+i)%2], round); err != nil {
+					t.Fatalf("%s: %v", things[i].what, err)
+				}
+			}
+			t.Logf("%s: everywhere within %v", things[i].what, max(c.await(t, 0, &things[i], round), c.await(t, 1, &things[i], round)))
+		}
 	}
 }

@@ -38,6 +38,7 @@ func TestDoctor(t *testing.T) {
 		{"a bucket that does not answer", func(_ *testing.T, cfg *config.Config) {
 			cfg.Record = config.Record{Store: config.RecordS3, S3: config.S3{Bucket: "clicks", Endpoint: "http://127.0.0.1:1", AccessKeyID: "terse", SecretAccessKey: "hunter2"}}
 		}, "bucket of the record", FindingProblem, "does not answer"},
+		{"a Redis that does not answer", func(_ *testing.T, cfg *config.Config) { cfg.Redis.URL = "redis://:hunter2@127.0.0.1:1/0" }, "redis", FindingProblem, "nobody listens"},
 		{"a database that does not answer", func(_ *testing.T, cfg *config.Config) {
 			cfg.Store.Engine, cfg.Store.Postgres.URL = config.EnginePostgres, "postgres://terse:hunter2@127.0.0.1:1/terse"
 		}, "store: database", FindingProblem, "unavailable"},

@@ -101,6 +101,9 @@ const (
 	// missedAfter is how long the feed may have been out of reach before changes may have been forgotten: stores keep
 	// them for a day.
 	missedAfter = 20 * time.Hour
+	// manyCreated is how many events may wait before new aliases are told of as many links at once: all that either does is
+	// that codes no longer count as absent.
+	manyCreated = 100
 	// peerKeep is how long a silent sender is remembered.
 	peerKeep = time.Minute
 	// maxPeers bounds the senders that are remembered.
@@ -172,12 +175,15 @@ func (h *Hub) Publish(e Event) {
 	switch {
 	case len(e.Code) > maxText || len(e.DocID) > maxText:
 		return // nothing has such a name
-	case e.Kind == KindLink:
+	case e.Kind == KindLink && !e.Created: // of a new link nobody has a version
 		h.recent.note(e.Number, e.knownVersion())
 	case e.Kind == KindDocument && !h.o.Follows(e.Workspace, e.DocKind, e.DocID):
 		return
 	}
 	h.mu.Lock()
+	if e.Created && len(h.pending) >= manyCreated {
+		e = Event{Kind: KindLinks}
+	}
 	switch last := len(h.pending) - 1; {
 	case e.Kind == KindLinks && last >= 0 && h.pending[last].Kind == KindLinks: // says the same
 	case last+1 >= h.o.MaxPending:

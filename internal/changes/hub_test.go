@@ -389,6 +389,38 @@ func TestNeverWaits(t *testing.T) {
 	})
 }
 
+// TestManyCreated: the aliases of a bulk request are told of together.
+func TestManyCreated(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f, w := &feed{}, newWire()
+		a, b := newNode(t, f, w), newNode(t, f, w)
+		synctest.Wait()
+		w.mu.Lock()
+		w.block = make(chan struct{})
+		w.mu.Unlock()
+		for i := range terse.LinkNumber(100_000) {
+			a.Publish(Event{Kind: KindLink, Number: i + 1, Code: "alias", Version: 1, Created: true})
+		}
+		a.Publish(Event{Kind: KindLink, Number: 7, Code: "alias", Version: 2})
+		a.mu.Lock()
+		waiting := len(a.pending)
+		a.mu.Unlock()
+		if waiting > manyCreated+2 || a.Stats().Dropped != 0 {
+			t.Errorf("%d events wait, %d were dropped", waiting, a.Stats().Dropped)
+		}
+		w.mu.Lock()
+		close(w.block)
+		w.block = nil
+		w.mu.Unlock()
+		synctest.Wait()
+		b.has(t, 7, 2)
+		if b.memory.links == 0 {
+			t.Error("nobody was told of the aliases")
+		}
+	})
+}
+
 // TestStoreAway: a change is not passed over because the store was away when it came, or when it was to be applied.
 func TestStoreAway(t *testing.T) {
 	t.Parallel()
@@ -500,4 +532,20 @@ func TestStrangers(t *testing.T) {
 			t.Errorf("%d senders are remembered", len(n.peers))
 		}
 	})
+}
+
+// BenchmarkPublish is what telling the others adds to a write, and to each row of a bulk request that has an alias.
+func BenchmarkPublish(b *testing.B) {
+	h, err := New(b.Context(), Options{Feed: &feed{}, Target: newMemory(), Transport: newWire(), Follows: func(terse.WorkspaceID, terse.Kind, string) bool { return false }})
+	if err != nil {
+		b.Fatal(err)
+	}
+	h.Start()
+	defer func() { _ = h.Stop(context.Background()) }()
+	b.ReportAllocs()
+	n := terse.LinkNumber(0)
+	for b.Loop() {
+		n++
+		h.Publish(Event{Kind: KindLink, Number: n, Code: "alias", Version: 1, Created: true})
+	}
 }
