@@ -197,6 +197,7 @@ func TestBulkWrongAnswers(t *testing.T) {
 		{"not JSON", row(0) + "<html>\n", 1, "not JSON"},
 		{"neither", row(0) + "{}\n", 1, "neither a result nor the end"},
 		{"done is false", row(0) + `{"done":false}` + "\n", 1, "neither a result nor the end"},
+		{"the server says why", row(0) + `{"done":false,"created":1,"reused":0,"failed":0,"error":{"code":"body_too_large","message":"the body is longer than 9 bytes"}}` + "\n", 1, "the body is longer than 9 bytes (body_too_large)"},
 		{"error in place of the end", row(0) + `{"error":{"code":"unavailable","message":"the store is down"}}` + "\n", 1, "the store is down (unavailable)"},
 		{"a line without end", row(0) + strings.Repeat("x", maxResultLine+1), 1, "longer than"},
 		{"nothing", "", 0, "was closed"},

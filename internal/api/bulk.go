@@ -39,7 +39,8 @@ var bulkOperation = operation{
 	Summary: "Create any number of links",
 	Description: "The server answers while it reads: one result a row, in the order of the rows, each durable when it is sent. " +
 		"A bad row is a result with an error. NDJSON and JSON answers end with a done record or a closing bracket, and every answer with the " +
-		"trailers Terse-Created, Terse-Reused and Terse-Failed; an answer without them was cut.",
+		"trailers Terse-Created, Terse-Reused and Terse-Failed; an answer without them was cut. If the server cut it, the last line says why: " +
+		"a record with done false and an error, in CSV one without an index.",
 	Errors: []int{406, 409}, stream: true,
 }
 
@@ -207,16 +208,17 @@ func (s *Server) serveBulk(w http.ResponseWriter, r *http.Request, c *call, camp
 		s.refuse(w, c, toProblem(c.op, err))
 		return
 	}
+	defer body.stop()
 	out := newBulkWriter(w, r, req.outType)
 	sum, err := s.o.Links.Bulk(r.Context(), c.actor(), req.options, body, out)
-	gone := r.Context().Err() != nil // before stop, whose deadline ends the context too
-	body.stop()
-	s.endBulk(w, c, out, gone, sum, err)
+	s.endBulk(w, r, out, body.linger, sum, err)
 }
 
-// endBulk ends the answer of a bulk request: whole, as a problem, or cut. gone says that
-// nobody waits for it.
-func (s *Server) endBulk(w http.ResponseWriter, c *call, out *bulkWriter, gone bool, sum links.BulkSummary, err error) {
+// endBulk ends the answer of a bulk request: whole, as a problem, or cut. linger gives a client that still sends
+// the time to read why.
+func (s *Server) endBulk(w http.ResponseWriter, r *http.Request, out *bulkWriter, linger func(), sum links.BulkSummary, err error) {
+	c := callOf(r.Context())
+	gone := r.Context().Err() != nil // nobody waits for it
 	s.metrics.bulk(sum)
 	if err == nil {
 		err = out.finish(sum)
@@ -225,7 +227,10 @@ func (s *Server) endBulk(w http.ResponseWriter, c *call, out *bulkWriter, gone b
 		return
 	}
 	if out.started || gone {
-		// Too late for a status: an answer that breaks off is the sign of the error.
+		// Too late for a status: an answer that breaks off is the sign of the error, and its last line says which.
+		if !gone && out.fault(sum, bulkProblem(c.op, err)) == nil {
+			linger()
+		}
 		s.o.Log.Info("bulk request cut", "request_id", c.requestID, "created", sum.Created, "reused", sum.Reused, "failed", sum.Failed, "error", err)
 		panic(http.ErrAbortHandler)
 	}
@@ -341,6 +346,14 @@ func (b *bulkWriter) start() error {
 	b.held = nil
 	_, err := b.write(held)
 	return err
+}
+
+// fault writes why an answer of results is not complete, and sends it.
+func (b *bulkWriter) fault(sum links.BulkSummary, p *Problem) error {
+	if _, err := b.write(links.AppendFault(nil, bulkFormats[b.contentType], sum, p.Code, p.Detail)); err != nil {
+		return err
+	}
+	return b.Flush()
 }
 
 // end writes the last bytes of a complete answer. One that is cut goes without, so

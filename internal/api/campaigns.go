@@ -387,7 +387,7 @@ func (s *Server) generateLinks(w http.ResponseWriter, r *http.Request) {
 	req.options.Campaign, req.options.Domain, req.options.Class = id, body.Domain, body.Class
 	out := newBulkWriter(w, r, req.outType)
 	sum, err := s.o.Links.Generate(r.Context(), c.actor(), req.options, body.Count, out)
-	s.endBulk(w, c, out, r.Context().Err() != nil, sum, err)
+	s.endBulk(w, r, out, func() {}, sum, err) // its body was read
 }
 
 // exportLinks serves GET /api/v1/campaigns/{id}/links.

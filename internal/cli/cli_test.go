@@ -103,13 +103,13 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			// cut-after N: the next bulk answers are cut after N rows.
+			// cut-after N [CODE]: the next bulk answers are cut after N rows, with an error of that code.
 			"cut-after": func(ts *testscript.TestScript, _ bool, args []string) {
 				n, err := strconv.Atoi(args[0])
 				ts.Check(err)
 				plane := ts.Value("plane").(*fakePlane)
 				plane.mu.Lock()
-				plane.cutAt = n
+				plane.cutAt, plane.cutWhy = n, strings.Join(args[1:], "")
 				plane.mu.Unlock()
 			},
 			// server-note FOLDER: leaves the note of a running server in a data folder.

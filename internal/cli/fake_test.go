@@ -30,7 +30,8 @@ type fakePlane struct {
 	camps   []*client.Campaign
 	repeats map[string]int // rows that were answered under an Idempotency-Key
 	keys    []*client.Key
-	cutAt   int // rows after which a bulk answer is cut; 0: never
+	cutAt   int    // rows after which a bulk answer is cut; 0: never
+	cutWhy  string // the code that it then says; "": none
 }
 
 var fakeTime = time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
@@ -330,6 +331,10 @@ func (f *fakePlane) bulk(w http.ResponseWriter, r *http.Request) error {
 	var failed, n int
 	row := func(l client.NewLink) {
 		if f.cutAt > 0 && n == f.cutAt {
+			if f.cutWhy != "" {
+				fmt.Fprintf(w, `{"done":false,"error":{"code":%q,"message":"the reason"}}`+"\n", f.cutWhy)
+				rc.Flush()
+			}
 			panic(http.ErrAbortHandler)
 		}
 		made, code, message, _ := f.insert(l)

@@ -13,11 +13,11 @@ import (
 )
 
 func renamed(in string, columns map[string]string) (string, error) {
-	_, names, rest, err := links.ReadHeader(strings.NewReader(in))
+	h, rest, err := links.ReadHeader(strings.NewReader(in))
 	if err != nil {
 		return "", err
 	}
-	header, err := renameColumns(names, columns)
+	header, err := renameColumns(h.Names, columns)
 	if err != nil {
 		return "", err
 	}

@@ -171,7 +171,7 @@ func TestCampaignJob(t *testing.T) {
 			t.Fatalf("%+v", j.Counts)
 		}
 		count(500)
-		if bad := b.file(id, true); !strings.HasPrefix(bad, "terse_error,sku,u,external_id\n\"row 500: ") {
+		if bad := b.file(id, true); !strings.HasPrefix(bad, "terse_error,sku,u,external_id\n\"row 500, line 502: ") {
 			t.Fatalf("bad rows:\n%s", bad)
 		}
 		if _, err := b.Rollback(t.Context(), ws, id); err != nil {

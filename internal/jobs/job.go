@@ -38,7 +38,8 @@ type Job struct {
 	// RollingBack: what is queued or running is the rollback.
 	RollingBack bool         `json:"rolling_back,omitzero"`
 	Counts      Counts       `json:"counts"`
-	Bytes       int64        `json:"bytes"` // of the upload
+	Reached     float64      `json:"reached,omitzero"` // of the way, 0 to 1, when it last stopped
+	Bytes       int64        `json:"bytes"`            // of the upload
 	Report      *Report      `json:"report,omitzero"`
 	Fault       *Fault       `json:"fault,omitzero"`    // why it failed, or waits
 	Attempts    int          `json:"attempts,omitzero"` // failed in a row

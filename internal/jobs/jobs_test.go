@@ -217,7 +217,7 @@ func TestRun(t *testing.T) {
 		}
 		out, bad := b.file(id, false), b.file(id, true)
 		if strings.Count(out, "short_url") != 301 || strings.Count(bad, "\n") != 2 ||
-			!strings.HasPrefix(bad, `{"terse_error":{"index":300,"code":"`) || !strings.Contains(bad, `"},"destination":"nope"}`+"\n") || !strings.Contains(bad, `"alias_taken"`) {
+			!strings.HasPrefix(bad, `{"terse_error":{"index":300,"line":301,"code":"`) || !strings.Contains(bad, `"},"destination":"nope"}`+"\n") || !strings.Contains(bad, `"alias_taken"`) {
 			t.Fatalf("results:\n%s", bad)
 		}
 		if n := b.count(); n != 301 {
@@ -263,7 +263,7 @@ func TestCSV(t *testing.T) {
 			t.Fatalf("results:\n%s", out)
 		}
 		bad := b.file(id, true)
-		if !strings.HasPrefix(bad, "terse_error,web address,\"the \"\"key\"\"\"\n\"row 1: invalid_destination: ") || !strings.HasSuffix(bad, "\",nope,\"x\"\"y,\nz\"\n") || strings.Count(bad, "\n") != 3 {
+		if !strings.HasPrefix(bad, "terse_error,web address,\"the \"\"key\"\"\"\n\"row 1, line 3: invalid_destination: ") || !strings.HasSuffix(bad, "\",nope,\"x\"\"y,\nz\"\n") || strings.Count(bad, "\n") != 3 {
 			t.Fatalf("bad rows:\n%s", bad)
 		}
 		spec.Columns = map[string]string{"absent": "destination"}
@@ -321,7 +321,7 @@ func TestDryRun(t *testing.T) {
 		sale := `{"destination":"https://example.com/","code":"my-sale"}` + "\n"
 		id = b.create(ws, "b.jsonl", sale+rows(20_000)+sale, Spec{DryRun: true})
 		j = b.want(ws, id, Done)
-		if bad := b.file(id, true); j.Report.Valid != 20_001 || j.Report.Conflicts != 1 || !strings.Contains(bad, `"index":20001,`) || !strings.Contains(bad, "row 0 of the file") {
+		if bad := b.file(id, true); j.Report.Valid != 20_001 || j.Report.Conflicts != 1 || !strings.Contains(bad, `"index":20001,"line":20002,`) || !strings.Contains(bad, "row 0 of the file") {
 			t.Fatalf("%+v, bad rows:\n%s", j.Report, bad)
 		}
 	})
@@ -367,11 +367,15 @@ func TestPauseResumeCancel(t *testing.T) {
 			if _, err := b.Pause(t.Context(), ws, id); err != nil {
 				t.Fatal(err)
 			}
-			b.want(ws, id, Paused)
+			if j := b.want(ws, id, Paused); j.Part != 1 || j.Counts.Done != 100 { // all rows were read
+				t.Fatalf("paused at %v, %+v", j.Part, j.Counts)
+			}
 		}
 		b.stop()
 		b.start()
-		b.want(ws, id, Paused) // a restart leaves it so
+		if j := b.want(ws, id, Paused); j.Part != 1 || j.Counts.Done != 100 { // a restart leaves it so
+			t.Fatalf("after a restart it is paused at %v, %+v", j.Part, j.Counts)
+		}
 		if _, err := b.Resume(t.Context(), ws, id); err != nil {
 			t.Fatal(err)
 		}

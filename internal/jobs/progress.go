@@ -15,7 +15,9 @@ type Snapshot struct {
 	Revision      string        // another one after every change, also of progress
 	RowsPerSecond float64       // 0 unless it runs
 	ETA           time.Duration // until the end; negative: not known
-	Part          float64       // of the file that was read in this run, or of the links that are rolled back; 1 at the end
+	// Part of the file that was read in this run, or of the links that are rolled back; 1 at the end. Of a job that does not
+	// run, how far it was when it last did.
+	Part float64
 }
 
 // HasResult reports whether the job has results to fetch. One that was rolled back before its
@@ -31,9 +33,9 @@ func (e *entry) snapshot() Snapshot {
 }
 
 func (e *entry) snapshotLocked() Snapshot {
-	s := Snapshot{Job: e.doc, Revision: fmt.Sprintf("%d-%d", e.rev, e.live.changes()), ETA: -1}
+	s := Snapshot{Job: e.doc, Revision: fmt.Sprintf("%d-%d", e.rev, e.live.changes()), ETA: -1, Part: e.doc.Reached}
 	if e.doc.State == Queued || e.doc.State == Running {
-		s.Counts, s.Part = e.live.counts(s.Counts), e.live.part()
+		s.Counts, s.Part = e.live.counts(s.Counts), e.live.part(s.Part)
 		if e.doc.State == Running {
 			s.RowsPerSecond, s.ETA = e.live.rate()
 		}
@@ -110,11 +112,12 @@ func (p *progress) counts(stored Counts) Counts {
 	return c
 }
 
-func (p *progress) part() float64 {
+// part returns how far the run is; what is stored if this process did not run the job.
+func (p *progress) part(stored float64) float64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.total <= 0 {
-		return 0
+		return stored
 	}
 	return min(float64(p.bytes)/float64(p.total), 1)
 }

@@ -19,8 +19,8 @@ type rowReader struct {
 	io.Reader
 	src *uploadReader
 	// Of a CSV file:
-	line  []byte   // its header, as it stands there
-	names []string // of its columns
+	header links.Header // as it stands there
+	lines  int          // that it takes more in the file than in the rows that are read here
 }
 
 // Close ends reading.
@@ -39,15 +39,16 @@ func (m *Manager) openRows(j *Job) (*rowReader, error) {
 		return r, nil
 	}
 	var rest io.Reader
-	if r.line, r.names, rest, err = links.ReadHeader(r.src); err != nil {
+	if r.header, rest, err = links.ReadHeader(r.src); err != nil {
 		r.Close()
 		return nil, err
 	}
-	header, err := renameColumns(r.names, j.Spec.Columns)
+	header, err := renameColumns(r.header.Names, j.Spec.Columns)
 	if err != nil {
 		r.Close()
 		return nil, err
 	}
+	r.lines = r.header.Lines - strings.Count(header, "\n")
 	r.Reader = io.MultiReader(strings.NewReader(header), rest)
 	return r, nil
 }

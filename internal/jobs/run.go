@@ -147,7 +147,7 @@ func (m *Manager) guarded(ctx context.Context, e *entry, j *Job) (report *Report
 // left with it: whoever sees the end may read the results, or roll the job back, at once.
 func (m *Manager) settle(ctx context.Context, e *entry, report *Report, err error) (left bool) {
 	change := func(j *Job) error {
-		j.Counts = e.live.counts(j.Counts)
+		j.Counts, j.Reached = e.live.counts(j.Counts), e.live.part(j.Reached)
 		if report != nil {
 			j.Counts.Rows, j.Report = j.Counts.Done, report
 		}
@@ -280,8 +280,9 @@ func (m *Manager) bulk(ctx context.Context, e *entry, j *Job) (*Report, error) {
 		return nil, diskError(err)
 	}
 	defer out.abandon()
-	if in.names != nil {
-		if err := out.rows.Header(in.line, in.names[0], ','); err != nil {
+	if h := in.header; h.Names != nil {
+		out.lines = in.lines
+		if err := out.rows.Header(h.Line, h.Names[0], ','); err != nil {
 			return nil, diskError(err)
 		}
 	}

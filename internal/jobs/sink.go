@@ -21,6 +21,7 @@ type sink struct {
 	main, bad  *os.File
 	w          *bufio.Writer
 	rows       *badrows.Writer
+	lines      int          // that the header takes more in the file than in the rows that are read
 	parquet    *parquetFile // nil: the pipeline renders the results
 	dir        string
 	report     Report
@@ -89,7 +90,7 @@ func (s *sink) each(r *links.RowResult) error {
 		}
 		f := faultOf(r.Err)
 		s.fault(f.Code)
-		err = s.rows.Add(r.Index, 0, row, f.Code, f.Message)
+		err = s.rows.Add(r.Index, s.lineOf(r.Line), row, f.Code, f.Message)
 	} else if s.codes != nil && r.Code() != "" {
 		s.text = append(append(append(s.text[:0], r.Host()...), '/'), r.Code()...)
 		err = s.codes.add(s.text, r.Index)
@@ -106,6 +107,9 @@ func (s *sink) each(r *links.RowResult) error {
 	}
 	return nil
 }
+
+// lineOf returns the line of the file that a line of the rows stands on.
+func (s *sink) lineOf(line uint64) uint64 { return uint64(int64(line) + int64(s.lines)) }
 
 func (s *sink) fault(code string) {
 	if code == "alias_taken" {
@@ -185,8 +189,8 @@ func (s *sink) repeated(spec *Spec, again func() (*rowReader, error)) error {
 		index, first, ok = list.next()
 		return index, ok
 	}
-	err = links.PickRows(in, links.PickOptions{In: formats[spec.Format]}, next, func(index, _ uint64, row []byte) error {
-		return s.rows.Add(index, 0, row, "alias_taken", "code: row "+itoa(first)+" of the file has the same code")
+	err = links.PickRows(in, links.PickOptions{In: formats[spec.Format]}, next, func(index, line uint64, row []byte) error {
+		return s.rows.Add(index, s.lineOf(line), row, "alias_taken", "code: row "+itoa(first)+" of the file has the same code")
 	})
 	if err = errors.Join(err, list.err); err != nil {
 		return diskError(err)

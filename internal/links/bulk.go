@@ -140,8 +140,9 @@ func (s *Service) Bulk(ctx context.Context, a Actor, o BulkOptions, body io.Read
 		s:      s, a: a, o: o, def: def, campaign: rows, ctx: ctx, cancel: cancel,
 		blocks: make(chan []byte, 2), free: make(chan []byte, 3),
 		work: make(chan *batch), order: make(chan *batch, inFlight()),
-		idle: make(chan struct{}, 1), w: w,
+		idle: make(chan struct{}, 1), w: w, line: 1,
 	}
+	body = withoutMark(body, o.In)
 	if o.Atomic {
 		return p.runAtomic(body)
 	}
@@ -163,6 +164,7 @@ type pipeline struct {
 	campaign *campaignRows // nil: rows are links
 	ledger   *ledger       // nil: the request is not repeatable
 	offset   int64         // of the next batch in the body
+	line     uint64        // of the body, from 1, on which the next batch begins; counted only for Each
 
 	blocks chan []byte // bytes of the body in order
 	free   chan []byte // blocks to fill again
@@ -279,7 +281,7 @@ func (p *pipeline) assemble() error {
 			b := p.s.batches.get()
 			b.buf = append(b.buf[:0], pending[:n]...)
 			b.spans = append(b.spans[:0], rows...)
-			b.base, b.offset, b.entry = base, p.offset, entry
+			b.base, b.offset, b.line, b.entry = base, p.offset, p.line, entry
 			base += uint64(len(b.spans))
 			p.flying.Add(1)
 			select {
@@ -290,8 +292,8 @@ func (p *pipeline) assemble() error {
 			}
 			p.work <- b // workers take every batch, whatever happens
 		}
+		p.passed(pending[:n])
 		pending = append(pending[:0], pending[n:]...)
-		p.offset += int64(n)
 		c.shift(n)
 		return nil
 	}
@@ -320,8 +322,8 @@ func (p *pipeline) assemble() error {
 			if n == 0 && !eof {
 				continue
 			}
+			p.passed(pending[:n])
 			pending = append(pending[:0], pending[n:]...)
-			p.offset += int64(n)
 			if p.ledger != nil {
 				p.ledger.seed += string(headerBytes(p.header))
 			}
@@ -362,6 +364,14 @@ func (p *pipeline) assemble() error {
 		if eof {
 			return p.readErr
 		}
+	}
+}
+
+// passed moves offset and line past bytes of the body.
+func (p *pipeline) passed(b []byte) {
+	p.offset += int64(len(b))
+	if p.o.Each != nil {
+		p.line += uint64(bytes.Count(b, newline))
 	}
 }
 
@@ -450,12 +460,13 @@ func (p *pipeline) runAtomic(body io.Reader) (BulkSummary, error) {
 		if err != nil {
 			return p.sum, err
 		}
+		p.passed(buf[:n])
 		buf = buf[n:]
 		if p.ledger != nil {
 			p.ledger.seed += string(headerBytes(p.header))
 		}
 	}
-	b := &batch{buf: buf}
+	b := &batch{buf: buf, line: p.line}
 	if p.ledger != nil {
 		if b.entry, err = p.ledger.next(p.ctx, 0); err != nil {
 			return p.sum, err

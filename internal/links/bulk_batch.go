@@ -19,6 +19,7 @@ import (
 type batch struct {
 	base   uint64       // index of the first row
 	offset int64        // of the rows in the body
+	line   uint64       // of the body on which buf begins, if they are counted
 	entry  *ledgerEntry // what a request before did with these rows; nil: nothing
 	buf    []byte       // the rows; links point into it until the batch is written
 	spans  [][2]int32   // where the rows are in buf

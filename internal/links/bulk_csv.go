@@ -65,7 +65,7 @@ func cutHeader(buf []byte, eof bool) (n int, line []byte, err error) {
 	for end < len(buf) && buf[end] != '\n' {
 		end++
 	}
-	return min(end+1, len(buf)), bytes.TrimPrefix(buf[:rows[0][1]][rows[0][0]:], []byte("\xef\xbb\xbf")), nil
+	return min(end+1, len(buf)), bytes.TrimPrefix(buf[:rows[0][1]][rows[0][0]:], []byte(byteOrderMark)), nil
 }
 
 // readHeader reads the first line of a CSV body and returns its length; 0 if more bytes

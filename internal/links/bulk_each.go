@@ -14,6 +14,7 @@ import (
 type RowResult struct {
 	Index uint64
 	Row   []byte // as it stands in the body; of one that is too long only its beginning
+	Line  uint64 // of the body, from 1, on which a row without a link begins; 0 of others
 	// ExternalID is that of the row, "" if it has none or it could not be read.
 	ExternalID string
 	// Err says why there is no link; nil: there is one.
@@ -50,6 +51,7 @@ func (b *batch) each(p *pipeline) error {
 		return nil
 	}
 	var r RowResult
+	line, counted := b.line, int32(0)
 	for i := range b.rows {
 		kind, d, l := b.result(i)
 		span := b.spans[i]
@@ -57,6 +59,9 @@ func (b *batch) each(p *pipeline) error {
 		if l == nil {
 			f := &b.errs[b.rows[i].at]
 			r.ExternalID, r.Err = f.externalID, f.err
+			line += uint64(bytes.Count(b.buf[counted:span[0]], newline))
+			counted = span[0]
+			r.Line = line
 		} else {
 			r.ExternalID, r.Existing = l.ExternalID, kind != rowCreated
 		}
@@ -83,6 +88,7 @@ type PickOptions struct {
 // false after the last. The row is valid during the call.
 func PickRows(body io.Reader, o PickOptions, next func() (uint64, bool), f func(index, line uint64, row []byte) error) error {
 	want, more := next()
+	body = withoutMark(body, o.In)
 	c := newCutter(o.In)
 	if o.In == CSV {
 		c = &csvCutter{spaces: o.EncodingCSV, comma: o.Comma}
@@ -132,10 +138,16 @@ func PickRows(body io.Reader, o PickOptions, next func() (uint64, bool), f func(
 	return nil
 }
 
-// ReadHeader takes the header line of a CSV body: its bytes as they stand there, without
-// the byte order mark, and the names of the columns. rest is what follows it. Returns an
+// Header is the header line of a CSV body.
+type Header struct {
+	Line  []byte   // as it stands there, without the byte order mark and the line break
+	Names []string // of the columns
+	Lines int      // line breaks of the body up to the first row
+}
+
+// ReadHeader takes the header line of a CSV body. rest is what follows it. Returns an
 // error of code invalid if there is none.
-func ReadHeader(body io.Reader) (line []byte, names []string, rest io.Reader, err error) {
+func ReadHeader(body io.Reader) (h Header, rest io.Reader, err error) {
 	var buf []byte
 	block := make([]byte, 64<<10)
 	for {
@@ -143,11 +155,11 @@ func ReadHeader(body io.Reader) (line []byte, names []string, rest io.Reader, er
 		buf = append(buf, block[:n]...)
 		eof := errors.Is(rerr, io.EOF)
 		if rerr != nil && !eof {
-			return nil, nil, nil, bodyError(rerr)
+			return h, nil, bodyError(rerr)
 		}
 		n, line, err := cutHeader(buf, eof)
 		if err != nil {
-			return nil, nil, nil, err
+			return h, nil, err
 		}
 		if n == 0 {
 			continue
@@ -156,13 +168,14 @@ func ReadHeader(body io.Reader) (line []byte, names []string, rest io.Reader, er
 		for s.reset(line); ; {
 			name, ok, err := s.next()
 			if err != nil {
-				return nil, nil, nil, err
+				return h, nil, err
 			}
 			if !ok {
 				break
 			}
-			names = append(names, name)
+			h.Names = append(h.Names, name)
 		}
-		return bytes.TrimSuffix(line, []byte{'\r'}), names, io.MultiReader(bytes.NewReader(buf[n:]), body), nil
+		h.Line, h.Lines = bytes.TrimSuffix(line, []byte{'\r'}), bytes.Count(buf[:n], newline)
+		return h, io.MultiReader(bytes.NewReader(buf[n:]), body), nil
 	}
 }

@@ -50,16 +50,35 @@ func (p *pipeline) finish() error {
 	case JSON:
 		out = []byte("\n]\n")
 	default:
-		out = append(out, `{"done":true,"created":`...)
-		out = strconv.AppendUint(out, p.sum.Created, 10)
-		out = append(out, `,"reused":`...)
-		out = strconv.AppendUint(out, p.sum.Reused, 10)
-		out = append(out, `,"failed":`...)
-		out = strconv.AppendUint(out, p.sum.Failed, 10)
-		out = append(out, "}\n"...)
+		out = append(appendSummary(append(out, `{"done":true`...), p.sum), "}\n"...)
 	}
 	_, err := p.w.Write(out)
 	return err
+}
+
+// AppendFault appends, in the form of results, what ends those that are not complete: why there are no more. At least one
+// result stands before it. It is no result: it has no index, done is false in it, and an array is not closed.
+func AppendFault(dst []byte, out Format, sum BulkSummary, code, message string) []byte {
+	switch out {
+	case NoOutput:
+		return dst
+	case CSV:
+		dst = append(dst, ",,,,,"...)
+		dst = AppendCSV(append(AppendCSV(dst, code, true), ','), message, false)
+		return append(dst, '\n')
+	case JSON:
+		dst = append(dst, ",\n"...)
+	}
+	dst = append(appendSummary(append(dst, `{"done":false`...), sum), `,"error":{"code":"`...)
+	dst = append(appendEscaped(dst, code), `","message":"`...)
+	return append(appendEscaped(dst, message), "\"}}\n"...)
+}
+
+// appendSummary appends the members that count rows.
+func appendSummary(dst []byte, sum BulkSummary) []byte {
+	dst = strconv.AppendUint(append(dst, `,"created":`...), sum.Created, 10)
+	dst = strconv.AppendUint(append(dst, `,"reused":`...), sum.Reused, 10)
+	return strconv.AppendUint(append(dst, `,"failed":`...), sum.Failed, 10)
 }
 
 // render writes the results of the batch to its buffer.

@@ -152,6 +152,126 @@ func TestBulkOut(t *testing.T) {
 	}
 }
 
+// TestBulkBadElements: elements that are too long or nest too deep are bad rows, as they are in NDJSON, and those around them
+// have links, however the body comes; also when the request is repeated.
+func TestBulkBadElements(t *testing.T) {
+	t.Parallel()
+	good := func(i int) string { return fmt.Sprintf(`{"destination":"https://example.com/%d"}`, i) }
+	long := func(n int) string { return `{"title":"` + strings.Repeat(`a\"]`, n/4) + `","tags":["]",[{}]]}` }
+	deep := strings.Repeat(`[`, 100) + strings.Repeat("]", 100)
+	elements := []string{good(0), long(maxRow + 1), good(2), deep, good(4), long(3*batchBytes + 5), good(6), `{"title":` + deep + `}`, long(maxRow), long(maxRow / 2), good(10), long(2 * maxRow)}
+	codes := []string{"", "row_too_large", "", "invalid_json", "", "row_too_large", "", "invalid_json", "row_too_large", "invalid_field", "", "row_too_large"}
+	array := "[" + strings.Join(elements, " ,\n") + " ]"
+	for name, body := range map[string]func() io.Reader{
+		"whole":  func() io.Reader { return strings.NewReader(array) },
+		"halves": func() io.Reader { return iotest.HalfReader(strings.NewReader(array)) },
+		"marked": func() io.Reader { return iotest.DataErrReader(strings.NewReader(byteOrderMark + array)) },
+		"pieces": func() io.Reader { return &pieceReader{strings.NewReader(array), 4099} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := setup(t)
+			var first string
+			for range 2 {
+				var out bytes.Buffer
+				sum, err := s.Bulk(t.Context(), actor, BulkOptions{In: JSON, Ledger: "l"}, body(), &out)
+				if err != nil || sum != (BulkSummary{Created: 5, Failed: 7}) {
+					t.Fatalf("%+v, %v\n%.2000s", sum, err, out.String())
+				}
+				for i, r := range ndjsonResults(t, out.String()) {
+					got := ""
+					if r.Error != nil {
+						got = r.Error.Code
+					}
+					if *r.Index != uint64(i) || got != codes[i] {
+						t.Errorf("row %d: %+v, want %q", i, r.Error, codes[i])
+					}
+				}
+				if first == "" {
+					first = out.String()
+				} else if first != out.String() {
+					t.Errorf("repeated:\n%.1000s\nfirst:\n%.1000s", out.String(), first)
+				}
+			}
+			s = setup(t)
+			var out bytes.Buffer
+			if _, err := s.Bulk(t.Context(), actor, BulkOptions{In: JSON, Atomic: true}, body(), &out); err == nil {
+				t.Error("an atomic request with bad rows is done")
+			} else if e, ok := errors.AsType[*RowsError](err); !ok || e.Failed != 7 || out.Len() > 0 {
+				t.Errorf("atomic: %v %s", err, out.String())
+			}
+		})
+	}
+	// Rows that are picked again are the same ones, and stand where they stood.
+	var picked []string
+	wanted := []uint64{0, 2, 6, 10}
+	next := func() (uint64, bool) {
+		if len(wanted) == 0 {
+			return 0, false
+		}
+		i := wanted[0]
+		wanted = wanted[1:]
+		return i, true
+	}
+	if err := PickRows(strings.NewReader(byteOrderMark+array), PickOptions{In: JSON}, next, func(i, line uint64, row []byte) error {
+		picked = append(picked, fmt.Sprint(i, " ", line, " ", strings.TrimSpace(string(row))))
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"0 1 " + good(0), "2 3 " + good(2), "6 7 " + good(6), "10 11 " + good(10)}; !slices.Equal(picked, want) {
+		t.Errorf("picked %q, want %q", picked, want)
+	}
+}
+
+// pieceReader reads n bytes at a time.
+type pieceReader struct {
+	r io.Reader
+	n int
+}
+
+func (p *pieceReader) Read(b []byte) (int, error) { return p.r.Read(b[:min(len(b), p.n)]) }
+
+// TestByteOrderMark: rows of any form may begin with a byte order mark, however it comes; what only begins like one is no mark.
+func TestByteOrderMark(t *testing.T) {
+	t.Parallel()
+	row := `{"destination":"https://example.com/0"}`
+	for in, body := range map[Format]string{NDJSON: row + "\n" + row, JSON: "[" + row + "," + row + "]", CSV: "destination\nhttps://example.com/0\nhttps://example.com/0\n"} {
+		for _, o := range []BulkOptions{{In: in}, {In: in, Atomic: true}} {
+			s := setup(t)
+			for name, r := range map[string]io.Reader{"whole": strings.NewReader(byteOrderMark + body), "one byte": iotest.OneByteReader(strings.NewReader(byteOrderMark + body))} {
+				if sum, err := s.Bulk(t.Context(), actor, o, r, io.Discard); err != nil || sum.Created != 2 {
+					t.Errorf("form %d, %s, atomic %v: %+v, %v", in, name, o.Atomic, sum, err)
+				}
+			}
+		}
+	}
+	for _, text := range []string{"", "\xef", "\xef\xbb", "\xef\xbbx", "\xef\xef\xbb\xbf", "x\xef\xbb\xbf", byteOrderMark, byteOrderMark + byteOrderMark} {
+		for name, r := range map[string]io.Reader{"whole": strings.NewReader(text), "one byte": iotest.OneByteReader(strings.NewReader(text)), "data and EOF": iotest.DataErrReader(strings.NewReader(text))} {
+			got, err := io.ReadAll(withoutMark(r, NDJSON))
+			if want := strings.TrimPrefix(text, byteOrderMark); err != nil || string(got) != want {
+				t.Errorf("%q, %s: %q, %v, want %q", text, name, got, err, want)
+			}
+		}
+	}
+}
+
+// TestAppendFault: the end of results that are not complete, in each of their forms.
+func TestAppendFault(t *testing.T) {
+	t.Parallel()
+	sum := BulkSummary{Created: 3, Reused: 2, Failed: 1}
+	for out, want := range map[Format]string{
+		NDJSON:   `{"done":false,"created":3,"reused":2,"failed":1,"error":{"code":"body_cut","message":"it \"ended\", early"}}` + "\n",
+		JSON:     ",\n" + `{"done":false,"created":3,"reused":2,"failed":1,"error":{"code":"body_cut","message":"it \"ended\", early"}}` + "\n",
+		CSV:      `,,,,,body_cut,"it ""ended"", early"` + "\n",
+		NoOutput: "",
+	} {
+		if got := string(AppendFault(nil, out, sum, "body_cut", `it "ended", early`)); got != want {
+			t.Errorf("%d: %s, want %s", out, got, want)
+		}
+	}
+}
+
 func TestBulkBodyErrors(t *testing.T) {
 	t.Parallel()
 	row := `{"destination":"https://example.com/0"}`
@@ -167,9 +287,9 @@ func TestBulkBodyErrors(t *testing.T) {
 		{"empty JSON body", BulkOptions{In: JSON}, strings.NewReader(""), "body_cut", 0},
 		{"trailing comma", BulkOptions{In: JSON}, strings.NewReader("[" + row + ",]"), "invalid_json", 1},
 		{"two arrays", BulkOptions{In: JSON}, strings.NewReader("[" + row + "][]"), "invalid_json", 1},
-		{"deep", BulkOptions{In: JSON}, strings.NewReader("[" + strings.Repeat("[", 1000)), "invalid_json", 0},
+		{"deep without end", BulkOptions{In: JSON}, strings.NewReader("[" + strings.Repeat("[", 1000)), "body_cut", 0},
 		{"closing bracket", BulkOptions{In: JSON}, strings.NewReader("[}]"), "invalid_json", 0},
-		{"endless element", BulkOptions{In: JSON}, strings.NewReader(`[{"destination":"` + strings.Repeat("x", maxRow*2)), "row_too_large", 0},
+		{"endless element", BulkOptions{In: JSON}, strings.NewReader(`[{"destination":"` + strings.Repeat("x", maxRow*2)), "body_cut", 0},
 		{"no header", BulkOptions{In: CSV}, strings.NewReader(""), "invalid_csv", 0},
 		{"endless header", BulkOptions{In: CSV}, strings.NewReader(strings.Repeat("x", maxRow*2)), "row_too_large", 0},
 		{"unknown column", BulkOptions{In: CSV}, strings.NewReader("destination,foo\n"), "unknown_column", 0},
