@@ -2,9 +2,11 @@ package api_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -105,6 +107,55 @@ func (e *events) next() (ev event, ok bool) {
 		e.t.Fatal(err)
 	}
 	return ev, false
+}
+
+// TestJobFiles: the files of a job are compressed for who asks for that, but not Parquet and not parts of them, and are the same
+// in every form.
+func TestJobFiles(t *testing.T) {
+	t.Parallel()
+	b := setup(t, options{})
+	upload := b.want(201, request{method: "POST", path: "/api/v1/uploads", body: `{"filename":"a.ndjson"}`}).text(t, "id")
+	b.want(200, request{method: "PATCH", path: "/api/v1/uploads/" + upload, body: rows(300) + "bad\n", header: map[string]string{"Upload-Offset": "0", "Content-Type": "application/octet-stream"}})
+	made := map[string]string{}
+	for _, format := range []string{"ndjson", "parquet"} {
+		made[format] = b.want(201, request{method: "POST", path: "/api/v1/jobs", body: `{"kind":"bulk","result_format":"` + format + `","source":{"upload_id":"` + upload + `"}}`}).text(t, "id")
+	}
+	b.jobs.Start()
+	for _, id := range made {
+		e := b.follow(t, id, "")
+		for ev, ok := e.next(); ok && ev.job.State != "done"; ev, ok = e.next() {
+		}
+	}
+	get := func(path string, header map[string]string) answer {
+		t.Helper()
+		a := b.do(request{method: "GET", path: path, header: header})
+		if a.header.Get("Vary") != "Accept-Encoding" || a.header.Get("Etag") == "" {
+			t.Errorf("%s %v: %d %v", path, header, a.status, a.header)
+		}
+		return a
+	}
+	for _, path := range []string{"/api/v1/jobs/" + made["ndjson"] + "/result", "/api/v1/jobs/" + made["ndjson"] + "/errors"} {
+		plain := get(path, nil)
+		if plain.status != 200 || plain.header.Get("Content-Encoding") != "" || plain.header.Get("Content-Length") == "" || len(plain.body) == 0 {
+			t.Fatalf("%s: %d %v", path, plain.status, plain.header)
+		}
+		for _, encoding := range []string{"gzip", "zstd"} {
+			a := get(path, map[string]string{"Accept-Encoding": encoding})
+			got, err := io.ReadAll(decoder(t, encoding, bytes.NewReader(a.body)))
+			if a.status != 200 || a.header.Get("Content-Encoding") != encoding || err != nil || !bytes.Equal(got, plain.body) || a.header.Get("Etag") == plain.header.Get("Etag") {
+				t.Errorf("%s as %s: %d %v, %d bytes for %d, %v", path, encoding, a.status, a.header, len(got), len(plain.body), err)
+			}
+			if again := get(path, map[string]string{"Accept-Encoding": encoding, "If-None-Match": a.header.Get("Etag")}); again.status != 304 || len(again.body) != 0 {
+				t.Errorf("%s as %s again: %d, %d bytes", path, encoding, again.status, len(again.body))
+			}
+			if part := get(path, map[string]string{"Accept-Encoding": encoding, "Range": "bytes=0-9"}); part.status != 206 || string(part.body) != string(plain.body[:10]) || part.header.Get("Content-Encoding") != "" {
+				t.Errorf("a part of %s as %s: %d %q %v", path, encoding, part.status, part.body, part.header)
+			}
+		}
+	}
+	if a := get("/api/v1/jobs/"+made["parquet"]+"/result", map[string]string{"Accept-Encoding": "zstd"}); a.status != 200 || a.header.Get("Content-Encoding") != "" || !strings.HasPrefix(string(a.body), "PAR1") {
+		t.Errorf("Parquet: %d %v", a.status, a.header)
+	}
 }
 
 // TestJobEvents follows a job to its end over HTTP, leaves in between and comes back.

@@ -3,13 +3,17 @@ package api
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/terselink/terse"
 	"github.com/terselink/terse/internal/auth"
+	"github.com/terselink/terse/internal/compress"
+	"github.com/terselink/terse/internal/inflate"
 	"github.com/terselink/terse/internal/jobs"
 )
 
@@ -153,7 +157,7 @@ func (s *Server) registerJobs() {
 	} {
 		doc := s.mountRaw(operation{
 			ID: "getJob" + map[bool]string{false: "Result", true: "Errors"}[f.errors], Method: http.MethodGet, Path: "/api/v1/jobs/{id}/" + f.name, Tag: "Jobs",
-			Scope: auth.ScopeLinksRead, Status: http.StatusOK, Summary: f.summary, Description: "Understands Range.", Errors: []int{409}, stream: true,
+			Scope: auth.ScopeLinksRead, Status: http.StatusOK, Summary: f.summary, Description: "Understands Range. Without it Accept-Encoding zstd or gzip compresses the answer.", Errors: []int{409}, stream: true,
 		}, func(w http.ResponseWriter, r *http.Request) error { return s.jobFile(w, r, f.errors) })
 		text := &huma.Schema{Type: huma.TypeString}
 		doc.Responses["200"] = &huma.Response{Description: "One result a row", Content: map[string]*huma.MediaType{typeNDJSON: {Schema: text}, typeCSV: {Schema: text}}}
@@ -324,9 +328,40 @@ func (s *Server) jobFile(w http.ResponseWriter, r *http.Request, onlyErrors bool
 	}
 	h.Set("Content-Type", map[string]string{"csv": "text/csv; charset=utf-8; header=present", "ndjson": typeNDJSON, "parquet": typeParquet}[format])
 	h.Set("Content-Disposition", `attachment; filename="`+name+`"`)
-	h.Set("ETag", fmt.Sprintf(`"%s-%d"`, j.ID, j.StartedAt)) // the file of a job that has ended never changes
-	http.ServeContent(w, r, "", time.Time{}, f)
+	h.Set("Vary", "Accept-Encoding")
+	tag := fmt.Sprintf("%s-%d", j.ID, j.StartedAt) // the file of a job that has ended never changes
+	encoding := compress.Accepted(strings.Join(r.Header.Values("Accept-Encoding"), ","))
+	if encoding == inflate.Identity || format == "parquet" || r.Header.Get("Range") != "" {
+		h.Set("ETag", `"`+tag+`"`)
+		http.ServeContent(w, r, "", time.Time{}, f)
+		return nil
+	}
+	serveCompressed(w, r, encoding, tag+"-"+encoding, f)
 	return nil
+}
+
+// serveCompressed answers with a file that has the tag in this encoding. It understands If-None-Match, and breaks the
+// connection off if the file cannot be read to its end.
+func serveCompressed(w http.ResponseWriter, r *http.Request, encoding, tag string, f io.Reader) {
+	h := w.Header()
+	h.Set("ETag", `"`+tag+`"`)
+	if match := r.Header.Get("If-None-Match"); match == "*" || strings.Contains(match, `"`+tag+`"`) {
+		h.Del("Content-Type")
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	h.Set("Content-Encoding", encoding)
+	if r.Method == http.MethodHead {
+		return
+	}
+	z := compress.New(encoding, w)
+	_, err := io.Copy(z, f)
+	if err == nil {
+		err = z.Close()
+	}
+	if err != nil {
+		panic(http.ErrAbortHandler) // a file without its end must not pass for the whole
+	}
 }
 
 // eventEvery is how often events look for a change.

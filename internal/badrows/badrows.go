@@ -4,7 +4,9 @@ package badrows
 import (
 	"bufio"
 	"bytes"
+	"fmt"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -58,6 +60,30 @@ func (b *Writer) Add(index, line uint64, row []byte, code, message string) error
 	}
 	b.buf = append(reason, '"')
 	return b.record(string(b.buf), row)
+}
+
+// Reason reads the first column of a CSV row that Add wrote.
+func Reason(row []byte) (index uint64, code, message string, err error) {
+	rest, ok := bytes.CutPrefix(row, []byte(`"row `))
+	var text []byte
+	for ok && len(rest) > 0 {
+		if rest[0] == '"' {
+			if len(rest) == 1 || rest[1] != '"' {
+				break // the end of the column
+			}
+			rest = rest[1:]
+		}
+		text, rest = append(text, rest[0]), rest[1:]
+	}
+	at, why, ok := strings.Cut(string(text), ": ")
+	number, _, _ := strings.Cut(at, ", line ")
+	if ok {
+		code, message, ok = strings.Cut(why, ": ")
+	}
+	if index, err = strconv.ParseUint(number, 10, 64); err != nil || !ok {
+		return 0, "", "", fmt.Errorf("%.100q is no reason for which a row made no link", row)
+	}
+	return index, code, message, nil
 }
 
 // record writes a first column and the row without the one that it brings.

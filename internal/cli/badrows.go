@@ -133,6 +133,53 @@ func (l *faultList) write(w *bufio.Writer, in *bulkInput) error {
 	return errors.Join(err, faultErr, out.Flush())
 }
 
+// saveErrors writes the rows of a job that made no link to the file of --errors. Those of a file that was rewritten before it was
+// sent are taken from the file, as they stand there.
+func (c *bulkCmd) saveErrors(s *session, cl *client.Client, in *jobInput, id string) error {
+	if in.again == nil || in.comma == ',' {
+		return s.saveResult(cl, id, true, c.Errors)
+	}
+	bad, err := cl.JobResult(s.ctx, id, true)
+	if err != nil {
+		return err
+	}
+	defer bad.Close()
+	faults, err := newFaultList()
+	if err != nil {
+		return err
+	}
+	defer faults.close()
+	if err := faults.readJob(bad); err != nil {
+		return fmt.Errorf("read the rows that made no link: %w", err)
+	}
+	r, w := io.Pipe()
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		w.CloseWithError(faults.write(bufio.NewWriter(w), in.bulkInput))
+	}()
+	err = s.writeFile(c.Errors, r)
+	_ = r.Close() // lets the writer go, never fails
+	<-written
+	if err != nil {
+		return fmt.Errorf("write the rows that made no link: %w", err)
+	}
+	return nil
+}
+
+// readJob takes the reasons from the file of bad rows of a job over CSV rows.
+func (l *faultList) readJob(bad io.Reader) error {
+	var at uint64
+	every := func() (uint64, bool) { at++; return at - 1, true }
+	return links.PickRows(bad, links.PickOptions{In: links.CSV}, every, func(_, _ uint64, row []byte) error {
+		index, code, message, err := badrows.Reason(row)
+		if err != nil {
+			return err
+		}
+		return l.add(&client.RawResult{Index: index, ErrorCode: []byte(code), ErrorMessage: []byte(message)})
+	})
+}
+
 // keep makes the rows readable again: a file is opened once more, everything else is copied to one while it
 // is sent.
 func (in *bulkInput) keep(path string, r io.Reader) (io.Reader, error) {

@@ -235,7 +235,7 @@ func (c *bulkCmd) runJob(s *session) error {
 			return err
 		}
 	}
-	return c.follow(s, cl, n)
+	return c.follow(s, cl, in, n)
 }
 
 func (c *bulkCmd) readNote(n *note) error {
@@ -332,7 +332,7 @@ func (c *bulkCmd) sendPiece(s *session, cl *client.Client, id string, offset int
 }
 
 // follow shows a job until it has ended, over broken connections too.
-func (c *bulkCmd) follow(s *session, cl *client.Client, n *note) error {
+func (c *bulkCmd) follow(s *session, cl *client.Client, in *jobInput, n *note) error {
 	if !c.Quiet {
 		fmt.Fprintf(s.Stderr, "%s goes on by itself; interrupt this command at will and come back with --resume\n", n.Job)
 	}
@@ -375,7 +375,7 @@ func (c *bulkCmd) follow(s *session, cl *client.Client, n *note) error {
 		return err
 	}
 	if c.Errors != "" {
-		if err := s.saveResult(cl, j.ID, true, c.Errors); err != nil {
+		if err := c.saveErrors(s, cl, in, j.ID); err != nil {
 			return err
 		}
 	}
