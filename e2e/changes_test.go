@@ -414,3 +414,44 @@ func TestChangesDynamoDB(t *testing.T) {
 		}
 	}
 }
+
+// TestClickLimitOnNodes: a link that allows so many clicks is visited at two nodes at once by many: it redirects exactly so
+// many.
+func TestClickLimitOnNodes(t *testing.T) {
+	redis := testengine.Address(t, testengine.Redis)
+	c := startCluster(t, onPostgres(newDatabase(t)), redis, redis)
+	const limit, visitors = 60, 8
+	var l madeLink
+	if got, err := c.apis[0].json(t.Context(), "POST", "/api/v1/links", map[string]any{"destination": "https://example.com/limited", "max_clicks": limit}, &l); err != nil || got.status != 201 {
+		t.Fatalf("create: %v, %+v", err, got)
+	}
+	var redirected, unknown atomic.Int64
+	var wg sync.WaitGroup
+	for i := range visitors {
+		wg.Go(func() {
+			v := newVisitor(c.nodes[i%2], "User-Agent", agentDesktop)
+			v.host = c.nodes[0].Host
+			defer v.close()
+			for end := time.Now().Add(time.Minute); ; {
+				status, _, err := v.visit("GET", pathOf(l.ShortURL))
+				switch {
+				case err != nil || time.Now().After(end):
+					t.Errorf("status %d, error %v", status, err)
+					return
+				case status == 302:
+					redirected.Add(1)
+				case status == 503: // it could not be found out in time
+					unknown.Add(1)
+				default: // none is left
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	t.Logf("%d redirects, %d times it was not known", redirected.Load(), unknown.Load())
+	// A claim whose outcome is not known counts as used: visitors may be refused then, and never one too many let through.
+	if got := redirected.Load(); got > limit || got < limit && unknown.Load() == 0 {
+		t.Errorf("%d redirects of a link that allows %d", got, limit)
+	}
+}
