@@ -40,6 +40,8 @@ type loop struct {
 	conns []*loopConn
 	count atomic.Int64 // connections, for dealing them out
 	read  []byte       // scratch
+	holds bool         // may keep its processor during a brief wait: as many are left to all that is no loop
+	busy  bool         // the last wait brought something
 
 	mu      sync.Mutex
 	inbox   []*loopConn // new ones, and those that come back
@@ -86,6 +88,7 @@ const (
 	writeSize = 16 << 10
 
 	maxEvents   = 256
+	briefWait   = 1 // milliseconds
 	acceptBatch = 64
 	sendFlags   = syscall.MSG_NOSIGNAL | syscall.MSG_DONTWAIT
 )
@@ -97,11 +100,13 @@ func (s *Server) startLoops() error {
 	if s.loops != nil || s.stopping.Load() {
 		return nil
 	}
-	for range max(1, min(runtime.NumCPU(), runtime.GOMAXPROCS(0))) {
+	loops := max(1, min(runtime.NumCPU(), runtime.GOMAXPROCS(0)))
+	for range loops {
 		l, err := newLoop(s)
 		if err != nil {
 			return fmt.Errorf("make event loop: %w", err)
 		}
+		l.holds = 2*loops <= runtime.GOMAXPROCS(0)
 		s.loops = append(s.loops, l)
 		go l.run()
 	}
@@ -320,16 +325,27 @@ func (l *loop) run() {
 	}
 }
 
-// poll waits for events. While there are some it does not leave the processor to the scheduler.
+// poll waits for events. While requests come it waits for the next without telling the scheduler, which
+// would otherwise give the loop's processor away and find it another each time: on a loaded server that
+// was half a switch of threads an answer. What wants the loop to stop, a collection of garbage or a
+// goroutine whose turn it is, interrupts the wait by a signal, as the runtime does for any code that runs long.
 func (l *loop) poll(events []syscall.EpollEvent, wait time.Duration) int {
-	n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(l.epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
-	if errno == 0 && n > 0 {
+	brief := 0
+	if l.holds && l.busy {
+		brief = briefWait
+	}
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(l.epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), uintptr(brief), 0, 0)
+	if errno != 0 { // EINTR
+		return 0
+	}
+	if l.busy = n > 0; l.busy {
 		return int(n)
 	}
 	got, err := syscall.EpollWait(l.epoll, events, max(int(wait.Milliseconds())+1, 1))
 	if err != nil { // EINTR
 		return 0
 	}
+	l.busy = got > 0
 	return got
 }
 

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -24,6 +25,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// As the server does: loops may then hold their processors.
+	runtime.GOMAXPROCS(2 * max(runtime.NumCPU(), runtime.GOMAXPROCS(0)))
 	goleak.VerifyTestMain(m,
 		// fasthttp's clock for the Date header, one for the process.
 		goleak.IgnoreTopFunction("time.Sleep"),
