@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/terselink/terse"
@@ -243,26 +244,16 @@ func (d *DB) begin(ctx context.Context, b *batch) error {
 // watermark is then in the tables; 0: not known. readAll: the spool was read to its end.
 func (d *DB) commit(ctx context.Context, b *batch, pos clicks.Position, watermark terse.Millis, readAll bool) error {
 	ctx = context.WithoutCancel(ctx) // a commit that began is worth finishing
-	if err := d.begin(ctx, b); err != nil {
+	err := d.begin(ctx, b)
+	if err != nil {
 		return err
 	}
-	for _, day := range slices.Sorted(maps.Keys(b.appenders)) {
-		a := b.appenders[day]
-		delete(b.appenders, day)
-		if err := a.close(); err != nil { // discards itself if that fails
-			return err
-		}
+	if b.n > trickleRows {
+		err = d.alone(ctx, func() error { return d.finish(ctx, b, pos, readAll) })
+	} else {
+		err = d.finish(ctx, b, pos, readAll)
 	}
-	if err := d.exec(ctx, `UPDATE ingest_offsets SET boot = $1, segment = $2, "offset" = $3, events = events + $4 WHERE source = $5`,
-		pos.Boot, pos.Segment, pos.Offset, int64(b.n), d.o.Source); err != nil {
-		return err
-	}
-	if readAll {
-		if err := d.rebuilt(ctx); err != nil {
-			return err
-		}
-	}
-	if err := d.exec(ctx, "COMMIT"); err != nil {
+	if err != nil {
 		return err
 	}
 	d.mu.Lock()
@@ -283,6 +274,41 @@ func (d *DB) commit(ctx context.Context, b *batch, pos clicks.Position, watermar
 	d.events.Add(int64(b.n))
 	d.seen(watermark)
 	return nil
+}
+
+// finish ends the transaction of a batch.
+func (d *DB) finish(ctx context.Context, b *batch, pos clicks.Position, readAll bool) error {
+	for _, day := range slices.Sorted(maps.Keys(b.appenders)) {
+		a := b.appenders[day]
+		delete(b.appenders, day)
+		if err := a.close(); err != nil { // discards itself if that fails
+			return err
+		}
+	}
+	if err := d.exec(ctx, `UPDATE ingest_offsets SET boot = $1, segment = $2, "offset" = $3, events = events + $4 WHERE source = $5`,
+		pos.Boot, pos.Segment, pos.Offset, int64(b.n), d.o.Source); err != nil {
+		return err
+	}
+	if readAll {
+		if err := d.rebuilt(ctx); err != nil {
+			return err
+		}
+	}
+	return d.exec(ctx, "COMMIT")
+}
+
+// alone calls fn, which writes, while DuckDB has no thread but the caller's, unless somebody reads. When a thread of its
+// own takes the one task of a statement, DuckDB has the caller ask again and again, without a pause, whether it is done:
+// a third of the processor time of writing. Queries that begin meanwhile have one thread as well.
+func (d *DB) alone(ctx context.Context, fn func() error) error {
+	if d.o.Threads == 1 || d.readers.Stats().InUse > 0 {
+		return fn()
+	}
+	if err := d.exec(ctx, "SET threads = 1"); err != nil {
+		return err
+	}
+	err := fn()
+	return errors.Join(err, d.exec(ctx, "SET threads = "+strconv.Itoa(d.o.Threads)))
 }
 
 // idle notes that everything recorded before now is in the tables.

@@ -280,6 +280,7 @@ func (d *DB) start(ctx context.Context) error {
 		// FSST takes more time than all other methods together, and hot clicks live for a day.
 		"SET disabled_compression_methods = 'fsst,dict_fsst,zstd,chimp,patas,alp,alprd'",
 		"SET memory_limit = '" + megabytes(d.o.MemoryLimit) + "'",
+		"SET allowed_configs = ['threads']", // see alone
 		"SET lock_configuration = true",
 	} {
 		if err := d.exec(ctx, set); err != nil {
