@@ -259,6 +259,14 @@ func (c *Cache[V]) Fetch(key []byte) (*V, error) {
 
 var errTimeout = &terse.Error{Code: terse.CodeUnavailable, Message: "the link could not be read in time"}
 
+// Renew has the value of a key read again, if there is one, at most once a second. It does not wait; meanwhile the
+// value is served as it is.
+func (c *Cache[V]) Renew(key []byte, now terse.Millis) {
+	if cur, ok := c.entries.GetEntryQuietly(unsafeString(key)); ok && cur.Value.live && !cur.Value.stale {
+		c.refresh(key, cur.Value, now)
+	}
+}
+
 // refresh starts a load of a value that is old, at most once a second.
 func (c *Cache[V]) refresh(key []byte, e *entry[V], now terse.Millis) {
 	at := e.retryAt.Load()
@@ -446,7 +454,7 @@ type Stats struct {
 	LoadErrors   uint64 // loads that found nothing out
 	Timeouts     uint64 // callers that gave up waiting
 	NegativeHits uint64 // answers from the memory of codes that do not exist
-	Refreshes    uint64 // loads of values that had reached MaxAge
+	Refreshes    uint64 // loads of values that had reached MaxAge, and of Renew
 	StaleServed  uint64 // answers with stale values
 	Entries      int    // values and marks
 	Bytes        uint64 // estimated memory of entries

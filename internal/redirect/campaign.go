@@ -107,7 +107,7 @@ func (l *link) waits() bool {
 
 // settle returns what the settings of the link and of its campaign make together, compiled once for a snapshot:
 // for all links that add nothing and get the same, else for the link if it takes no more than room. A link that was
-// cached before its campaign said so much has it compiled with each visit until it is cached anew.
+// cached before its campaign said so much has it compiled with each visit until it is cached anew, which the first asks for.
 func (sh *shared) settle(l *link, c *campaigns.Campaign, room int) (s *settled, bytes int, err error) {
 	if s = sh.settled.Load(); s != nil && s.of == c {
 		return s, 0, nil
@@ -194,10 +194,11 @@ func (l *link) under(out *link, scratch *[]byte) (*link, error) {
 	out.forwards = out.forwardPath || out.query == yes
 	out.parts = forward.Split(out.destination)
 	if shares(c) {
-		s, _, err := l.shared.settle(l, c, l.shared.room)
+		s, bytes, err := l.shared.settle(l, c, l.shared.room)
 		if err != nil {
 			return nil, err
 		}
+		out.outgrown = bytes > l.shared.room
 		out.special, out.expired, out.mode = s.special, s.expired, s.mode
 	}
 	return out, nil

@@ -221,6 +221,9 @@ func (s *Server) answerCode(ctx *fasthttp.RequestCtx, r *request, d *domains.Dom
 		s.answerMiss(ctx, r, d, preview, err, cache.Code(key))
 		return
 	}
+	if l.outgrown {
+		s.cache.Renew(key, r.now)
+	}
 	x := l.special
 	if x.waits() && r.mustWait() { // the campaign says so since a moment ago
 		return

@@ -33,6 +33,7 @@ type link struct {
 	shared      *shared             // nil: the link is of no campaign
 	ruled       *campaigns.Campaign // set by under: the campaign whose rules decide; nil: the link's own do
 	special     *special            // nil: nothing of what few links have
+	outgrown    bool                // set by under: its campaign says more than there was room for when it was cached
 }
 
 // inherit is a setting that a link may leave to its domain.

@@ -4,10 +4,12 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/alexedwards/argon2id"
 
 	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/cache"
 )
 
 // TestSpecCampaignSettings is the specification of what the settings of a campaign do for its links.
@@ -195,5 +197,46 @@ func TestCampaignSettingsBounded(t *testing.T) {
 	again, err := w.server.compileShared(t.Context(), &l)
 	if err != nil || again.Bytes <= loaded.Bytes || again.Value.shared.settled.Load() == nil {
 		t.Errorf("cached anew: %d bytes after %d, %v", again.Bytes, loaded.Bytes, err)
+	}
+}
+
+// TestCampaignOutgrown: a link whose campaign says more than there was room for when it was cached is cached anew
+// after a visit.
+func TestCampaignOutgrown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		c := w.campaign("https://shop.example/p/{sku}", "sku")
+		l := w.link("go.example.com", "one", "", func(l *terse.Link) { l.Campaign, l.Values = c.ID, "A17" })
+		w.want("/one", 302, "https://shop.example/p/A17")
+		w.change(c, func(c *terse.Campaign) { c.Settings.Web = &terse.LinkWeb{UTM: &terse.UTM{Source: "{sku}"}} })
+		w.want("/one", 302, "https://shop.example/p/A17?utm_source=A17")
+		synctest.Wait() // for the load
+		key := cache.AppendKey(nil, l.Number.Domain(), "one")
+		if cached := w.server.cache.Get(key, testNow); cached == nil || cached.shared.settled.Load() == nil {
+			t.Errorf("%+v: compiled with each visit", cached)
+		}
+		w.want("/one", 302, "https://shop.example/p/A17?utm_source=A17")
+		if n := w.server.cache.Stats().Refreshes; n != 1 {
+			t.Errorf("read again %d times", n)
+		}
+	})
+}
+
+// BenchmarkCampaignOutgrown is a visit of a link that was cached before its campaign said more than others share.
+func BenchmarkCampaignOutgrown(b *testing.B) {
+	w := newWorld(b, quiet)
+	c := w.campaign("https://shop.example/p/{sku}", "sku")
+	w.link("go.example.com", "one", "", func(l *terse.Link) { l.Campaign, l.Values = c.ID, "A17" })
+	p := newPlainer(w.server)
+	raw := []byte("GET /one HTTP/1.1\r\n" + browserHeaders + "\r\n")
+	w.want("/one", 302, "https://shop.example/p/A17")
+	w.change(c, func(c *terse.Campaign) { c.Settings.Web = &terse.LinkWeb{UTM: &terse.UTM{Source: "{sku}"}} })
+	b.ReportAllocs()
+	for b.Loop() {
+		p.out = p.out[:0]
+		if _, step := p.answer(raw, somePeer.Addr(), 1, testNow); step != stepNext {
+			b.Fatal("not cached")
+		}
 	}
 }
