@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // The files of the record, version 2 (docs/format/record.md), hold clicks in fewer bytes than a table of a day: what follows
@@ -47,8 +48,8 @@ func joinedWith(column string) (joined, int) {
 //
 // An event id is the time, 12 bits and 62 bits (docs/format/spool.md). The time is in ts, and the two numbers are mostly 0 and
 // the same for millions of clicks. An id that is not of this form is stored whole.
-var packing, unpacking, packedNames = func() (pack, unpack string, names []string) {
-	var in, out []string
+var packing, unpackings, packedNames = func() (pack string, out, names []string) {
+	var in []string
 	add := func(name, expr string) {
 		in, names = append(in, fmt.Sprintf("%s AS %q", expr, name)), append(names, name)
 	}
@@ -81,8 +82,32 @@ var packing, unpacking, packedNames = func() (pack, unpack string, names []strin
 		}
 		out = append(out, quoted)
 	}
-	return strings.Join(in, ", "), strings.Join(out, ", "), names
+	return strings.Join(in, ", "), out, names
 }()
+
+// unpacking makes all columns of a table of a day; unpackings has one for each of them.
+var unpacking = strings.Join(unpackings, ", ")
+
+// narrowed returns a query that makes of files only the columns that it names: 30 days of 36 expressions each take DuckDB longer
+// to plan than a link of a month to read. A name that means something else costs only time. The query must not
+// hand out all columns.
+func narrowed(query string) string {
+	rest := strings.ReplaceAll(query, unpacking, "")
+	if len(rest) == len(query) {
+		return query
+	}
+	named := map[string]bool{"ts": true}
+	for word := range strings.FieldsFuncSeq(rest, func(r rune) bool { return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
+		named[word] = true
+	}
+	var list []string
+	for i, c := range columns {
+		if named[c.name] {
+			list = append(list, unpackings[i])
+		}
+	}
+	return strings.ReplaceAll(query, unpacking, strings.Join(list, ", "))
+}
 
 func quotedNames(names []string) []string {
 	list := make([]string, len(names))

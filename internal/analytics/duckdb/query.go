@@ -145,7 +145,7 @@ func (s *statement) union(days []dayView, selectDay func(from string, day int64)
 	for i, v := range days {
 		src := v.source()
 		s.text = src.text
-		parts[i] = selectDay(src.from, v.day)
+		parts[i] = narrowed(selectDay(src.from, v.day))
 	}
 	return strings.Join(parts, "\nUNION ALL ")
 }

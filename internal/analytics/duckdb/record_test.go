@@ -344,6 +344,20 @@ func TestPlainDuckDB(t *testing.T) {
 	}
 }
 
+// TestNarrowed: a query makes the columns that it names, whatever stands around them.
+func TestNarrowed(t *testing.T) {
+	v := dayView{day: 1, cold: []file{{name: "a" + packedSuffix}}}
+	q := narrowed("SELECT sum(weight) FROM " + v.source().from + ` WHERE "trigger" = 'qr' AND os IN ('iOS')`)
+	for name, want := range map[string]bool{"weight": true, `"trigger"`: true, `AS "os"`: true, `AS "os_ver"`: false, "event_id": false, `AS "country"`: false, "visitor": false} {
+		if strings.Contains(q, name) != want {
+			t.Errorf("%s: %v in %s", name, !want, q)
+		}
+	}
+	if q := "SELECT a FROM clicks_20261008"; narrowed(q) != q {
+		t.Error("a query of a table has changed")
+	}
+}
+
 // TestVersion1: files of the first version are read beside those of this one, and a day is written anew in this one.
 func TestVersion1(t *testing.T) {
 	o := Options{Dir: t.TempDir(), Record: t.TempDir(), Clock: leapsFrom(inSpan), MemoryLimit: 512 << 20, SweepLinks: -1, scopeRows: 20}

@@ -71,7 +71,7 @@ func linkTotals(days []dayView, merged int64, w terse.WorkspaceID, links []terse
 			if src.text {
 				redirect = "outcome = 'redirect'"
 			}
-			parts = append(parts, fmt.Sprintf("SELECT link_id, weight, epoch_ms(ts) FROM %s WHERE %s AND %s AND bot = 0", src.from, cond, redirect))
+			parts = append(parts, narrowed(fmt.Sprintf("SELECT link_id, weight, epoch_ms(ts) FROM %s WHERE %s AND %s AND bot = 0", src.from, cond, redirect)))
 		}
 	}
 	closed := "SELECT link_id, clicks, last FROM rlink WHERE " + cond
