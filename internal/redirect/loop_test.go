@@ -73,6 +73,34 @@ func TestLoopIsFasthttp(t *testing.T) {
 	}
 }
 
+// TestBareLineFeeds: a head that was ended with bare line feeds is answered 400 at once: the time for a request is an hour here.
+func TestBareLineFeeds(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, quiet, func(o *Options) { o.ReadTimeout = time.Hour })
+	w.link("go.example.com", "plain", "https://example.com/")
+	w.listen()
+	for _, raw := range []string{"GET /plain HTTP/1.1\nHost: go.example.com\n\n", "POST /plain HTTP/1.1\nHost: go.example.com\nContent-Length: 3\n\nabc",
+		"GET /plain HTTP/1.1\r\nHost: go.example.com\r\n\r\nGET /plain HTTP/1.1\r\nHost: go.example.com\n\n"} {
+		c := dial(t, w)
+		_ = c.nc.SetDeadline(time.Now().Add(time.Minute))
+		if _, err := c.nc.Write([]byte(raw)); err != nil {
+			t.Fatal(err)
+		}
+		var got []int
+		for closed := false; !closed; {
+			res, err := http.ReadResponse(c.br, nil)
+			if err != nil {
+				t.Fatalf("%q: %v after %v", raw, err, got)
+			}
+			_, _ = io.Copy(io.Discard, res.Body)
+			got, closed = append(got, res.StatusCode), res.Close
+		}
+		if got[len(got)-1] != 400 || len(got) != 1+strings.Count(raw, "\r\n\r\n") {
+			t.Errorf("%q: %v", raw, got)
+		}
+	}
+}
+
 // TestPipelines sends many requests before it reads one answer, so that the loop runs out of room to write
 // into; among them some that take a goroutine or fasthttp. The answers come in order.
 func TestPipelines(t *testing.T) {

@@ -124,6 +124,20 @@ func incomplete(raw []byte) shape {
 	}
 }
 
+// endsBare reports whether raw begins with a head that its client has ended with bare line feeds: 400 as any bare line feed
+// between headers, but fasthttp would wait for an end with CRLF, which does not come, and say that the client is slow.
+func endsBare(raw []byte) bool {
+	if bytes.Contains(raw, []byte("\r\n\r\n")) {
+		return false // it has an end: fasthttp decides
+	}
+	line, block, ok := bytes.Cut(raw, []byte{'\n'})
+	line = bytes.TrimSuffix(line, []byte{'\r'})
+	if !ok || len(line) == 0 || !bytes.HasSuffix(line[:len(line)-1], []byte(" HTTP/1.")) || bytes.HasPrefix(block, []byte("\r\n")) {
+		return false
+	}
+	return bytes.HasPrefix(block, []byte{'\n'}) || bytes.Contains(block, []byte("\n\n")) || bytes.Contains(block, []byte("\n\r\n"))
+}
+
 // parseFirst reads a request line, its end included.
 func (r *request) parseFirst(line []byte) bool {
 	rest, ok := bytes.CutSuffix(line, []byte(" HTTP/1.1\r\n"))

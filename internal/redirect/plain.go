@@ -64,6 +64,11 @@ func (p *plainer) answer(raw []byte, peer netip.Addr, shard uint32, now terse.Mi
 	case partial:
 		return 0, stepMore
 	case unusual:
+		if endsBare(raw) {
+			p.r.shard = shard
+			p.malformed()
+			return len(raw), stepBroken
+		}
 		return 0, stepHand
 	}
 	p.ctx.Response.Reset()
@@ -101,6 +106,12 @@ func (p *plainer) respond() (ok bool) {
 func (p *plainer) tooSlow() {
 	p.s.count(p.r, countMalformed)
 	p.fail(http.StatusRequestTimeout, tooSlowText, false)
+}
+
+// malformed answers what is no request.
+func (p *plainer) malformed() {
+	p.s.count(p.r, countMalformed)
+	p.fail(http.StatusBadRequest, malformedText, false)
 }
 
 // fail appends the answer to a request that ends its connection.

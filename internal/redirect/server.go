@@ -306,7 +306,10 @@ func noteState(nc net.Conn, state fasthttp.ConnState) {
 	}
 }
 
-const tooSlowText = "the request took too long\n"
+const (
+	tooSlowText   = "the request took too long\n"
+	malformedText = "malformed request\n"
+)
 
 // answerBroken answers what fasthttp could not read. The connection closes after it.
 func (s *Server) answerBroken(ctx *fasthttp.RequestCtx, err error) {
@@ -322,7 +325,7 @@ func (s *Server) answerBroken(ctx *fasthttp.RequestCtx, err error) {
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &netErr) && netErr.Timeout():
 		s.answerText(ctx, http.StatusRequestTimeout, tooSlowText)
 	default:
-		s.answerText(ctx, http.StatusBadRequest, "malformed request\n")
+		s.answerText(ctx, http.StatusBadRequest, malformedText)
 	}
 	ctx.SetConnectionClose()
 }
