@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strconv"
 	"strings"
 	"syscall"
@@ -24,12 +25,16 @@ const (
 )
 
 // fenceChild wants a lock until it is killed. While it has it, it writes documents whose names begin with the token, as
-// fast as it can, and says so: "token N" for the lock and "." for every document.
+// fast as it can, and says so: "token N" for the lock and "." for every document. On SIGUSR1 it stops between two of them,
+// as one that the machine does not run for a while.
 func fenceChild(ctx context.Context, url string) error {
-	store, err := pgstore.Open(ctx, pgstore.Options{URL: url, MaxConns: 4})
+	// A renewal may be in the middle of a transaction when the process stops: so long the database waits for it.
+	store, err := pgstore.Open(ctx, pgstore.Options{URL: url, MaxConns: 4, CallTimeout: 5 * time.Second})
 	if err != nil {
 		return err
 	}
+	pauses := make(chan os.Signal, 1)
+	signal.Notify(pauses, syscall.SIGUSR1)
 	k := fence.New(fence.Options{Store: store, Holder: strconv.Itoa(os.Getpid()), Lease: fenceLease})
 	k.Run(ctx, "e2e", func(_ context.Context, h *fence.Held) {
 		token := h.Token()
@@ -46,6 +51,13 @@ func fenceChild(ctx context.Context, url string) error {
 			}
 			if _, err = fmt.Println("."); err != nil {
 				return
+			}
+			select {
+			case <-pauses:
+				if err = syscall.Kill(os.Getpid(), syscall.SIGSTOP); err != nil {
+					return
+				}
+			default:
 			}
 		}
 	})
@@ -112,7 +124,7 @@ func TestFenceProcesses(t *testing.T) {
 	for turn := range turns {
 		// Whoever says a larger token is the next holder.
 		holder := -1
-		until(t, time.Minute, "the next process has the lock", func() bool {
+		until(t, 2*time.Minute, "the next process has the lock", func() bool {
 			for i, p := range all {
 				for more := p != paused; more; {
 					select {
@@ -145,9 +157,9 @@ func TestFenceProcesses(t *testing.T) {
 			}
 			paused = nil
 		}
-		if turn%2 == 1 { // perhaps in the middle of a transaction, which the database ends only after a while
+		if turn%2 == 1 {
 			paused = all[holder]
-			if err := paused.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+			if err := paused.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
 				t.Fatal(err)
 			}
 			continue
