@@ -162,6 +162,7 @@ func (m *mirror) pass(ctx context.Context) (err error) {
 	}()
 	settled := m.d.settledAt() // before the folder is read: the files of these clicks are in it
 	if err := m.own(ctx); err != nil {
+		m.countPending()
 		return err
 	}
 	if m.audited.IsZero() || m.d.o.Clock().Sub(m.audited) > mirrorAudit {
@@ -174,23 +175,7 @@ func (m *mirror) pass(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	var send, gone, fetch []string
-	var bytes int64
-	for name, s := range local {
-		if m.state.Files[name] != s {
-			send = append(send, name)
-			bytes += s.Bytes
-		}
-	}
-	for name := range m.state.Files {
-		if _, here := local[name]; !here {
-			if m.d.refersTo(name) {
-				fetch = append(fetch, name) // somebody deleted it here
-			} else {
-				gone = append(gone, name)
-			}
-		}
-	}
+	send, gone, fetch := m.compare(local)
 	// What was erased comes first: whoever begins again from the store must know.
 	slices.SortFunc(send, func(a, b string) int {
 		if (a == erasuresFile) != (b == erasuresFile) {
@@ -201,9 +186,7 @@ func (m *mirror) pass(ctx context.Context) (err error) {
 		}
 		return strings.Compare(a, b)
 	})
-	m.mu.Lock()
-	m.status.Pending, m.status.PendingBytes = int64(len(send)+len(gone)), bytes
-	m.mu.Unlock()
+	m.pending(local, send, gone)
 	if len(send)+len(gone)+len(fetch) == 0 {
 		m.reached(settled)
 		return nil
@@ -218,6 +201,46 @@ func (m *mirror) pass(ctx context.Context) (err error) {
 	}
 	m.reached(settled)
 	return nil
+}
+
+// compare returns what is to be sent to the store, deleted there and fetched from it, for the files that are in the folder.
+func (m *mirror) compare(local map[string]stamp) (send, gone, fetch []string) {
+	for name, s := range local {
+		if m.state.Files[name] != s {
+			send = append(send, name)
+		}
+	}
+	for name := range m.state.Files {
+		if _, here := local[name]; !here {
+			if m.d.refersTo(name) {
+				fetch = append(fetch, name) // somebody deleted it here
+			} else {
+				gone = append(gone, name)
+			}
+		}
+	}
+	return send, gone, fetch
+}
+
+// pending notes how far the store is behind.
+func (m *mirror) pending(local map[string]stamp, send, gone []string) {
+	var bytes int64
+	for _, name := range send {
+		bytes += local[name].Bytes
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.status.Pending, m.status.PendingBytes = int64(len(send)+len(gone)), bytes
+}
+
+// countPending notes what waits for a store that is away.
+func (m *mirror) countPending() {
+	local, err := walkRecord(m.d.o.Record)
+	if m.state == nil || err != nil {
+		return // nothing was ever sent, or the next round says why the folder cannot be read
+	}
+	send, gone, _ := m.compare(local)
+	m.pending(local, send, gone)
 }
 
 // transfer sends, deletes and fetches, in this order: each click is in the store at every moment. moved: a file was gone before it was sent.

@@ -155,7 +155,7 @@ func TestMirrorOutage(t *testing.T) {
 		if err := d.mirror.pass(t.Context()); terse.ErrorCode(err) != terse.CodeUnavailable {
 			t.Fatalf("while the store is away: %v", err)
 		}
-		if st := d.Mirrored(); st.Failures != n+1 || st.Error == "" || st.Since == 0 || st.Refused {
+		if st := d.Mirrored(); st.Failures != n+1 || st.Pending == 0 || st.PendingBytes == 0 || st.Error == "" || st.Since == 0 || st.Refused {
 			t.Errorf("status %+v", st)
 		}
 	}

@@ -272,6 +272,15 @@ func identities(t *testing.T, e analytics.Engine, q analytics.Query) {
 	if s.Total != s.Humans+s.Bots || clicks != s.Clicks || bots != s.Bots || qr != s.QR || s.Visitors > s.UniqueClicks {
 		t.Errorf("buckets add up to %d clicks, %d bots, %d qr; the summary says %+v", clicks, bots, qr, s)
 	}
+	// Whatever is served is of people or of bots, and of one outcome.
+	want := map[analytics.Bots]int64{analytics.BotsExclude: s.Humans, analytics.BotsInclude: s.Total, analytics.BotsOnly: s.Bots}[q.Bots]
+	var outcomes int64
+	for _, n := range s.Outcomes {
+		outcomes += n
+	}
+	if s.Clicks != want || outcomes < s.Clicks || q.Every && outcomes != s.Clicks {
+		t.Errorf("%d clicks and %d of all outcomes, bots %v: the summary says %+v", s.Clicks, outcomes, q.Bots, s)
+	}
 	if by == analytics.Outcome || by == analytics.Tag && s.Clicks > 0 && search != "" {
 		return
 	}
