@@ -12,6 +12,7 @@ import (
 	"github.com/terselink/terse"
 	"github.com/terselink/terse/internal/campaigns"
 	"github.com/terselink/terse/internal/domains"
+	"github.com/terselink/terse/internal/rules"
 )
 
 // Limits of campaigns.
@@ -148,6 +149,11 @@ func (s *Service) applyCampaign(ctx context.Context, a Actor, c *terse.Campaign,
 	}
 	if err := p.apply(&c.Settings); err != nil {
 		return err
+	}
+	if p.Rules != nil {
+		if err := rules.CheckNames(c.Settings.Rules); err != nil {
+			return err
+		}
 	}
 	if c.ID == 0 {
 		return check.settings(&c.Settings, c.ExpiresAt)

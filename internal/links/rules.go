@@ -16,6 +16,7 @@ import (
 	"github.com/terselink/terse/internal/code"
 	"github.com/terselink/terse/internal/destination"
 	"github.com/terselink/terse/internal/domains"
+	"github.com/terselink/terse/internal/rules"
 )
 
 // Limits of what one link may carry.
@@ -116,6 +117,9 @@ func (s *Service) setSettings(l *terse.Link, a Actor, n *NewLink) error {
 	}
 	check := s.checker(s.o.Workspaces(a.Workspace))
 	if err = check.settings(&set, l.ExpiresAt); err != nil {
+		return err
+	}
+	if err = rules.CheckNames(set.Rules); err != nil {
 		return err
 	}
 	if set.PasswordHash, err = hashPassword(n.Password); err != nil {
@@ -301,6 +305,11 @@ func (s *Service) apply(l *terse.Link, a Actor, p *Patch) error {
 	check := s.checker(p.Web.allowed(s.o.Workspaces(a.Workspace), web))
 	if err := check.settings(&set, 0); err != nil {
 		return err
+	}
+	if p.Rules != nil {
+		if err := rules.CheckNames(set.Rules); err != nil {
+			return err
+		}
 	}
 	l.Settings = keep(&set)
 	return nil

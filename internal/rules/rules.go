@@ -15,6 +15,7 @@ package rules
 import (
 	"fmt"
 	"math/bits"
+	"slices"
 	"strings"
 	"time"
 	_ "time/tzdata" // rules name zones; the machine may have no database of them
@@ -22,6 +23,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/agent"
 )
 
 // Limits of the rules of one link.
@@ -177,6 +179,28 @@ func Check(in []terse.Rule, parse func(field, url string) (string, error)) ([]te
 		out[i] = r
 	}
 	return out, nil
+}
+
+// CheckNames refuses values of conditions on os and browser that no visit has, so that a misspelled one does not stand there
+// without ever matching. It is for rules that somebody sets: Check and Compile take those of before, too.
+func CheckNames(in []terse.Rule) error {
+	for i := range in {
+		for j, c := range in[i].Conditions {
+			what, names := "", []string(nil)
+			switch c.Type {
+			case types[system]:
+				what, names = "system", agent.Systems()
+			case types[browser]:
+				what, names = "browser", agent.Browsers()
+			}
+			for k, v := range c.Values {
+				if what != "" && !slices.ContainsFunc(names, func(name string) bool { return strings.EqualFold(name, v) }) {
+					return terse.Invalid(fmt.Sprintf("rules[%d].conditions[%d].values[%d]", i, j, k), "the %s is one of %s", what, strings.Join(names, ", "))
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // Needs says which facts Decide looks at.
