@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -221,7 +222,8 @@ func TestPowerCut(t *testing.T) {
 		o := testOptions(t, fs)
 		o.SegmentBytes = 16 << 10
 		o.Durability = DurabilityBatch
-		o.SyncEvery = 1 << 40 // only who waits syncs
+		o.SyncWait = time.Minute // a busy machine may be slow
+		o.SyncEvery = 1 << 40    // only who waits syncs
 		r := open(t, o)
 		clicks := makeClicks(400, uint64(seed))
 		acknowledged := map[string]bool{}

@@ -275,12 +275,13 @@ func TestPlainDuckDB(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer rows.Close()
 		for rows.Next() {
 			if err := fn(rows); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		if err := rows.Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -322,7 +323,7 @@ func TestPlainDuckDB(t *testing.T) {
 		}
 		n++
 		for i, c := range columns[1:] {
-			text := ""
+			var text string
 			switch {
 			case c.name == "ts":
 				text = strings.TrimSuffix(strings.TrimRight(ev.At.Time().Format("2006-01-02 15:04:05.000"), "0"), ".")
