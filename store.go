@@ -97,9 +97,9 @@ type Store interface {
 
 	// Changes returns at most limit changes with Seq > after, in order, without
 	// gaps: a change that was not returned by a call has a larger Seq than all
-	// that were. Engines may forget changes that are older than a day; then the
-	// first Seq returned is not after+1 of what the caller saw, and a caller who
-	// must know everything starts again from a listing.
+	// that were. The numbers need not be consecutive. Engines may forget changes
+	// that are older than a day: a caller who must know everything, and did not
+	// look for so long, starts again from a listing.
 	Changes(ctx context.Context, after uint64, limit int) ([]Change, error)
 
 	// Ping returns nil if the engine can serve reads and writes now.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"time"
 
 	"github.com/terselink/terse"
 	"github.com/terselink/terse/internal/analytics"
@@ -13,9 +14,11 @@ import (
 // this was up to. Changes that happen meanwhile follow it, and saying something twice is harmless.
 func (f *Feeder) tellAll(ctx context.Context) (at uint64, err error) {
 	f.retells.Add(1)
+	began := time.Now()
 	if at, err = f.newest(ctx, f.careful); err != nil {
 		return 0, err
 	}
+	f.looked, f.idle = began, 0
 	f.telling = rand.Uint64() | 1
 	if err := f.o.Sink.PutFacts(ctx, analytics.FactBatch{Reset: true, Partial: true, At: f.telling}); err != nil {
 		return 0, err

@@ -47,6 +47,9 @@ const (
 	idleChanges = 5000 // changes that mean nothing and are not told of at once
 	firstPause  = 200 * time.Millisecond
 	longPause   = 10 * time.Second
+
+	// keptFor is how long a store keeps a change for sure: the contract says a day.
+	keptFor = 20 * time.Hour
 )
 
 // Feeder follows one store for one engine.
@@ -57,9 +60,11 @@ type Feeder struct {
 
 	// Until this change a link that was inserted may have been told by tellAll already.
 	careful uint64
-	began   bool   // careful is known
-	base    uint64 // what an engine adds to the numbers of changes (FeedID)
-	telling uint64 // where the engine is while everything is told
+	began   bool      // careful is known
+	base    uint64    // what an engine adds to the numbers of changes (FeedID)
+	telling uint64    // where the engine is while everything is told
+	looked  time.Time // when the store was last asked for what follows the position; zero: not since follow began
+	idle    int       // changes since the engine was last told something
 }
 
 // New returns a feeder.
@@ -110,6 +115,7 @@ func (f *Feeder) follow(ctx context.Context) (progress bool, err error) {
 		return false, err
 	}
 	at := told
+	f.looked, f.idle = time.Time{}, 0
 	if known && !f.began { // an earlier process may have told everything and ended before it told what followed
 		if f.careful, err = f.newest(ctx, told); err != nil {
 			return false, err
@@ -157,12 +163,17 @@ func (f *Feeder) follow(ctx context.Context) (progress bool, err error) {
 // position, at if there are no changes, and whether the engine is there: changes that mean nothing to it are
 // told of with a later one.
 func (f *Feeder) step(ctx context.Context, at, told uint64) (next uint64, put bool, err error) {
+	began := time.Now()
 	changes, err := f.o.Store.Changes(ctx, at, manyChanges)
-	if err != nil || len(changes) == 0 {
+	if err == nil && len(changes) > 0 {
+		err = f.whole(ctx, at, changes[0].Seq)
+	}
+	if err != nil {
 		return at, false, err
 	}
-	if changes[0].Seq != at+1 {
-		return at, false, errGap
+	f.looked = began
+	if len(changes) == 0 {
+		return at, false, nil
 	}
 	// A change of many links ends the batch: the memory of a step is bounded by links, too.
 	b := analytics.FactBatch{From: told}
@@ -173,11 +184,12 @@ func (f *Feeder) step(ctx context.Context, at, told uint64) (next uint64, put bo
 			return at, false, err
 		}
 		b.At = c.Seq
+		f.idle++
 		if r.links >= manyLinks {
 			break
 		}
 	}
-	if b.Empty() && b.At-told < idleChanges {
+	if b.Empty() && f.idle < idleChanges {
 		return b.At, false, nil
 	}
 	next = b.At
@@ -185,7 +197,28 @@ func (f *Feeder) step(ctx context.Context, at, told uint64) (next uint64, put bo
 	if err := f.o.Sink.PutFacts(ctx, b); err != nil {
 		return at, false, err
 	}
+	f.idle = 0
 	return next, true, nil
+}
+
+// whole returns errGap if the store may have forgotten changes between at and next, the first behind it that it has.
+// The numbers of some stores are not consecutive, so what tells is time: since this process looked, or since the
+// change at the position was made.
+func (f *Feeder) whole(ctx context.Context, at, next uint64) error {
+	if next == at+1 || !f.looked.IsZero() && time.Since(f.looked) < keptFor {
+		return nil
+	}
+	if at == 0 {
+		return errGap
+	}
+	changes, err := f.o.Store.Changes(ctx, at-1, 1)
+	if err != nil {
+		return err
+	}
+	if len(changes) == 0 || changes[0].Seq != at || time.Since(changes[0].At.Time()) > keptFor {
+		return errGap
+	}
+	return nil
 }
 
 // reader turns changes into facts.

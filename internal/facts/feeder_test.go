@@ -295,6 +295,50 @@ func TestGap(t *testing.T) {
 	}
 }
 
+// sparse is a store whose numbers of changes are not consecutive, as those of PostgreSQL are not.
+type sparse struct{ terse.Store }
+
+func (s sparse) Changes(ctx context.Context, after uint64, limit int) ([]terse.Change, error) {
+	list, err := s.Store.Changes(ctx, after/1000, limit)
+	for i := range list {
+		list[i].Seq *= 1000
+	}
+	return list, err
+}
+
+// TestSparse: numbers that are left out are no changes that were missed.
+func TestSparse(t *testing.T) {
+	w, e := newWorld(t), newEngine()
+	w.now = terse.MillisOf(time.Now())
+	w.store = sparse{w.store}
+	for range 50 {
+		w.act()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	first := facts.New(facts.Options{Store: w.store, Sink: e, Every: time.Millisecond})
+	go func() { done <- first.Run(ctx) }()
+	w.settle(e)
+	for range 50 {
+		w.act()
+	}
+	w.settle(e)
+	cancel()
+	w.check(<-done)
+	for range 50 { // while nobody follows
+		w.act()
+	}
+	start(t, w, e)
+	w.settle(e)
+	for range 50 {
+		w.act()
+	}
+	w.settle(e)
+	if e.resets != 1 {
+		t.Errorf("everything was told %d times", e.resets)
+	}
+}
+
 // broken is a store that cannot be read.
 type broken struct{ terse.Store }
 
