@@ -423,8 +423,12 @@ func (s *server) openExports(a *auth.Service) (err error) {
 	if s.analytics == nil || !s.cfg.Has(config.RoleControl) {
 		return nil
 	}
+	node, err := s.sharedNode()
+	if err != nil {
+		return err
+	}
 	s.exports, err = exports.Open(exports.Options{
-		Store: s.store, Source: s.analytics, Dir: filepath.Join(s.cfg.Data, exportsDir), Workspaces: workspaces(a), Clock: s.clock, Log: s.log,
+		Node: node, Store: s.store, Source: s.analytics, Dir: filepath.Join(s.cfg.Data, exportsDir), Workspaces: workspaces(a), Clock: s.clock, Log: s.log,
 	})
 	if err != nil {
 		return err

@@ -18,12 +18,9 @@ func (s *server) openJobs(ctx context.Context, a *auth.Service, l *links.Service
 	client := outbound.New(outbound.Options{
 		Allow: s.cfg.Outbound.Networks(), Ports: s.cfg.Outbound.PortNumbers(), UserAgent: "Terse/" + s.o.Version,
 	})
-	node := ""
-	var err error
-	if s.shares() {
-		if node, err = nodeName(s.cfg.Data); err != nil {
-			return err
-		}
+	node, err := s.sharedNode()
+	if err != nil {
+		return err
 	}
 	s.jobs, err = jobs.Open(ctx, jobs.Options{
 		Store: s.store, Links: l, Send: client, Workspaces: workspaces(a), Dir: s.cfg.Data, Node: node, Clock: s.clock, Log: s.log,
@@ -70,4 +67,12 @@ func (s *server) startJobs(l *links.Service, a *auth.Service) {
 		}
 	}
 	s.exclusively(dutyLedgers, func(ctx context.Context) { s.repeat(ctx, time.Hour, "prune ledgers", prune) })
+}
+
+// sharedNode names the data folder where other nodes use the store, too; "" if this is the only one.
+func (s *server) sharedNode() (string, error) {
+	if !s.shares() {
+		return "", nil
+	}
+	return nodeName(s.cfg.Data)
 }

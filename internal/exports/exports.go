@@ -74,6 +74,7 @@ type Export struct {
 	Attempts  int               `json:"attempts,omitempty"`   // that the engine cut short
 	NotBefore terse.Millis      `json:"not_before,omitempty"` // of the next one
 	Token     string            `json:"token"`                // opens the file without a key
+	Node      string            `json:"node,omitempty"`       // whose folder has the file, if there are several nodes
 	CreatedAt terse.Millis      `json:"created_at"`
 	EndedAt   terse.Millis      `json:"ended_at,omitempty"`
 }
@@ -89,6 +90,7 @@ type Query struct {
 
 // Options configure a Manager. Fields without a remark are required.
 type Options struct {
+	Node       string // names this one's folder where several nodes use the store; "": there is one
 	Store      Store
 	Source     export.Source
 	Dir        string // the files' own folder, made if missing
@@ -276,7 +278,7 @@ func (m *Manager) path(e *Export) string {
 }
 
 // File opens the file of an export that is done, for whoever knows its token. The caller closes it. Returns
-// ErrNotFound for everything else.
+// ErrNotFound for everything else, and an error of code conflict that names the node if another one has the file.
 func (m *Manager) File(ctx context.Context, w terse.WorkspaceID, id, token string) (*os.File, Export, error) {
 	e, _, err := m.get(ctx, w, id)
 	if err != nil {
@@ -286,7 +288,10 @@ func (m *Manager) File(ctx context.Context, w terse.WorkspaceID, id, token strin
 		return nil, e, terse.ErrNotFound
 	}
 	f, err := os.Open(m.path(&e))
-	if errors.Is(err, os.ErrNotExist) {
+	switch {
+	case errors.Is(err, os.ErrNotExist) && e.Node != m.o.Node:
+		return nil, e, &terse.Error{Code: terse.CodeConflict, Reason: "other_node", Message: "the file is on the node " + e.Node + "; ask there"}
+	case errors.Is(err, os.ErrNotExist):
 		return nil, e, terse.ErrNotFound
 	}
 	return f, e, err
@@ -382,7 +387,7 @@ func (m *Manager) make(ctx context.Context, w terse.WorkspaceID, id string) erro
 		e.State, e.Fault = Failed, "the export failed: "+terse.Message(err)
 		m.o.Log.Error("an export failed", "export", id, "error", err)
 	default:
-		e.State, e.Rows, e.Bytes = Done, rows, size
+		e.State, e.Rows, e.Bytes, e.Node = Done, rows, size, m.o.Node
 	}
 	e.EndedAt = m.o.Clock()
 	err = m.put(ctx, &e, version+1)

@@ -52,6 +52,7 @@ type world struct {
 	store terse.Store
 	src   *source
 	dir   string
+	node  string
 	m     *exports.Manager
 	stop  func()
 }
@@ -70,7 +71,7 @@ func (w *world) clock() terse.Millis { return terse.Millis(w.now.Load()) }
 func (w *world) start() {
 	w.t.Helper()
 	m, err := exports.Open(exports.Options{
-		Store: w.store, Source: w.src, Dir: w.dir, Clock: w.clock, Log: slog.New(slog.DiscardHandler),
+		Node: w.node, Store: w.store, Source: w.src, Dir: w.dir, Clock: w.clock, Log: slog.New(slog.DiscardHandler),
 		Workspaces: func(_ context.Context, after terse.WorkspaceID, _ int) ([]terse.WorkspaceID, error) {
 			if after < enginetest.Workspace {
 				return []terse.WorkspaceID{enginetest.Workspace}, nil
@@ -106,7 +107,7 @@ func (w *world) create(f export.Format) exports.Export {
 // until polls the export until it is as wanted.
 func (w *world) until(id string, ok func(exports.Export) bool) exports.Export {
 	w.t.Helper()
-	limit := time.NewTimer(20 * time.Second)
+	limit := time.NewTimer(time.Minute)
 	defer limit.Stop()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
@@ -163,6 +164,22 @@ func TestExport(t *testing.T) {
 	}
 	if files, _ := os.ReadDir(w.dir); len(files) != 0 {
 		t.Errorf("%v is left", files)
+	}
+}
+
+// TestOtherNode: a node that has no file says which one has it.
+func TestOtherNode(t *testing.T) {
+	w := newWorld(t)
+	w.stop()
+	w.node = "one"
+	w.start()
+	e := w.until(w.create(export.NDJSON).ID, ended)
+	w.stop()
+	w.node, w.dir = "two", filepath.Join(t.TempDir(), "exports")
+	w.start()
+	_, _, err := w.m.File(t.Context(), e.Workspace, e.ID, e.Token)
+	if terse.ErrorCode(err) != terse.CodeConflict || !strings.Contains(err.Error(), "node one") {
+		t.Errorf("file on another node: %v", err)
 	}
 }
 
