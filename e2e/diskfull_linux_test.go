@@ -83,7 +83,7 @@ func TestDiskFull(t *testing.T) {
 		visit(1)
 		return clickMetricsOf(t, s).failures > 0
 	})
-	visit(200)
+	visit(100)
 	if m := clickMetricsOf(t, s); m.lost() > 0 || m.spooled >= m.captured {
 		t.Errorf("%+v: want clicks in memory, and none dropped", m)
 	}

@@ -15,7 +15,7 @@ import (
 // Erasure is the body of an erasure.
 type Erasure struct {
 	LinkID  string `json:"link_id,omitempty" nullable:"true" doc:"The link whose clicks are erased. It need not exist any more."`
-	Visitor string `json:"visitor,omitempty" nullable:"true" doc:"The visitor whose clicks are erased: the 64 bits of the column visitor of the record in 16 hexadecimal digits." example:"0123456789abcdef"`
+	Visitor string `json:"visitor,omitempty" nullable:"true" doc:"The visitor whose clicks are erased: the column visitor of the record in 16 hexadecimal digits." example:"0123456789abcdef"`
 }
 
 // Erased is the answer to it.

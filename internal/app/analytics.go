@@ -107,23 +107,7 @@ func spoolName(path string) (string, error) {
 	var id [8]byte
 	_, _ = rand.Read(id[:]) // never fails
 	name := hex.EncodeToString(id[:])
-	// Whole or not at all: a name that is half there would stop the next start.
-	f, err := os.CreateTemp(filepath.Dir(path), ".spool-name-*")
-	if err != nil {
-		return "", fmt.Errorf("name spool: %w", err)
-	}
-	_, err = f.WriteString(name + "\n")
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return "", fmt.Errorf("name spool: %w", errors.Join(err, os.Remove(f.Name())))
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return "", fmt.Errorf("name spool: %w", err)
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return "", fmt.Errorf("name spool: %w", err)
-	}
-	if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
+	if err := writeDurably(path, []byte(name+"\n")); err != nil {
 		return "", fmt.Errorf("name spool: %w", err)
 	}
 	return name, nil

@@ -87,7 +87,7 @@ func nodeName(dir string) (string, error) {
 		host = "node"
 	}
 	name := host + "-" + strings.ToLower(rand.Text()[:8])
-	if err := os.WriteFile(path, []byte(name+"\n"), 0o600); err != nil {
+	if err := writeDurably(path, []byte(name+"\n")); err != nil { // jobs belong to it
 		return "", fmt.Errorf("write the name of the node: %w", err)
 	}
 	return name, nil

@@ -229,8 +229,13 @@ func (h *Hub) sendAll() {
 		select {
 		case <-h.ctx.Done():
 			// What was written just now: once more, for as long as one message may take.
-			if events, skipped := h.take(); len(events) > 0 || skipped {
-				h.sendOne(context.WithoutCancel(h.ctx), events, skipped, &number)
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(h.ctx), h.o.SendWithin)
+			defer cancel()
+			for more := true; more && ctx.Err() == nil; {
+				events, skipped := h.take()
+				if more = len(events) > 0; more || skipped {
+					h.sendOne(ctx, events, skipped, &number)
+				}
 			}
 			return
 		case <-h.send:
@@ -266,9 +271,14 @@ func (h *Hub) sendOne(ctx context.Context, events []Event, skipped bool, number 
 
 // listen receives messages, again and again.
 func (h *Hub) listen() {
+	last := "" // what was logged, once until it changes
 	for pause := 100 * time.Millisecond; h.ctx.Err() == nil; {
 		err := h.o.Transport.Receive(h.ctx, func() {
 			pause = 100 * time.Millisecond
+			if last != "" {
+				last = ""
+				h.o.Log.Info("changes: the other nodes are heard again")
+			}
 			h.stats.subscriptions.Add(1)
 			h.heard.Store(time.Now().UnixMilli())
 			h.Wake() // what was said before
@@ -276,7 +286,10 @@ func (h *Hub) listen() {
 		if h.ctx.Err() != nil {
 			return
 		}
-		h.o.Log.Debug("changes: nothing is heard from the other nodes; the feed of the store is followed", "error", err)
+		if err != nil && err.Error() != last {
+			last = err.Error()
+			h.o.Log.Warn("changes: nothing is heard from the other nodes; the feed of the store is followed", "error", err)
+		}
 		if !h.sleep(pause/2 + rand.N(pause)) {
 			return
 		}
@@ -462,7 +475,8 @@ func (h *Hub) startOver() error {
 	if err != nil {
 		return err
 	}
-	if err := h.settle(h.o.Target.Everything(ctx)); err != nil {
+	// As long as it takes: with thousands of domains it reads thousands of times.
+	if err := h.settle(h.o.Target.Everything(h.ctx)); err != nil {
 		return err
 	}
 	h.o.Log.Warn("changes: the store was out of reach for so long that changes may have been forgotten: everything is read again")

@@ -81,7 +81,7 @@ func (e *Enricher) Enrich(raw *Raw, ev *Event) {
 	domain := e.domains.get(raw.Domain)
 	*ev = Event{
 		ID: raw.ID, At: raw.At, Workspace: raw.Workspace, Link: raw.Link, Campaign: raw.Campaign,
-		Rule: raw.Rule, Outcome: raw.Outcome, Weight: raw.Weight, Visitor: shortVisitor(raw.Visitor), ASN: raw.ASN, Node: raw.Node,
+		Rule: raw.Rule, Outcome: raw.Outcome, Weight: raw.Weight, Visitor: ShortVisitor(raw.Visitor), ASN: raw.ASN, Node: raw.Node,
 		Trigger:  "link",
 		Domain:   domain.text,
 		Code:     cleanText(raw.Code), // nearly every link has another: not worth remembering
@@ -133,8 +133,8 @@ func (e *Enricher) Enrich(raw *Raw, ev *Event) {
 // click less than all 64. Of 10 million visitors of a day two are taken for one 45 times, of a million about once in two days.
 const visitorBits = 40
 
-// shortVisitor returns the bits of a visitor that are kept; 0 is nobody.
-func shortVisitor(v uint64) uint64 {
+// ShortVisitor returns the bits of a visitor that are kept; 0 is nobody.
+func ShortVisitor(v uint64) uint64 {
 	if v == 0 {
 		return 0
 	}

@@ -304,7 +304,7 @@ func FuzzEnrich(f *testing.F) {
 func TestShortVisitor(t *testing.T) {
 	t.Parallel()
 	for v, want := range map[uint64]uint64{0: 0, 1: 1, 1 << 40: 1, 0xffff_1234_5678_9abc: 0x34_5678_9abc} {
-		if got := shortVisitor(v); got != want {
+		if got := ShortVisitor(v); got != want {
 			t.Errorf("%x: %x, want %x", v, got, want)
 		}
 	}

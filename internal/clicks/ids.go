@@ -8,7 +8,7 @@ package clicks
 // No two clicks of a run get the same time and number: a cell of the ring belongs to the
 // milliseconds of one residue, and only ever moves on to a later one.
 type idCounter struct {
-	run   uint64   // 62 random bits
+	run   uint64   // 62 bits: 61 random ones, and one that is set, so that it is not 0
 	cells []uint64 // time<<13 | clicks of it so far
 }
 

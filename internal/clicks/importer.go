@@ -92,7 +92,7 @@ func OpenImporter(o ImporterOptions) (*Importer, error) {
 	if len(ids) > 0 {
 		ms = max(ms, bootMillis(ids[len(ids)-1].boot)+1)
 	}
-	random := rand.New(rand.NewPCG(o.Seed, 0))
+	random := rand.New(rand.NewPCG(o.Seed, uint64(ms))) // another import with the same seed has other ids
 	i := &Importer{o: o, boot: newBoot(ms, random.Uint64()), lock: lock, group: newGroupBuilder()}
 	i.group.fill = func(b []byte) {
 		for j := range b {

@@ -16,8 +16,9 @@ import (
 // without the document begins at 0.
 const FeedID = "feed"
 
-// feedSize is how many changes a feed may have: positions of different feeds are in different blocks of so many.
-const feedSize = 1 << 40
+// feedSize is the largest number of a change of one feed: positions of different feeds are in different blocks of so many.
+// PostgreSQL makes the numbers of its transactions a million times as large.
+const feedSize = 1 << 52
 
 // Documents is what NewFeed needs of a terse.Store.
 type Documents interface {
@@ -32,7 +33,7 @@ func NewFeed(ctx context.Context, s Documents) error {
 	if err != nil && !errors.Is(err, terse.ErrNotFound) {
 		return fmt.Errorf("read the beginning of the feed: %w", err)
 	}
-	base := (1 + rand.Uint64N(1<<22-1)) * feedSize // also as a signed number
+	base := (1 + rand.Uint64N(1<<10-1)) * feedSize // also as a signed number
 	doc = terse.Document{Kind: terse.KindMeta, ID: FeedID, Version: doc.Version + 1, Data: strconv.AppendUint(nil, base, 10)}
 	if err := s.PutDocument(ctx, doc); err != nil {
 		return fmt.Errorf("note the beginning of the feed: %w", err)

@@ -174,14 +174,21 @@ func (m *Manager) load(ctx context.Context, w terse.WorkspaceID) error {
 	}
 }
 
-// mine reports whether a stored job is this node's. One from before there were several is that of the node which has its upload.
+// mine reports whether a stored job is this node's. One from before there were several is that of the node which has its
+// upload or its results: uploads go first.
 func (m *Manager) mine(j *Job) bool {
 	if m.o.Node == "" || j.Node == m.o.Node {
 		return true
 	}
+	if j.Node != "" {
+		return false
+	}
+	if _, err := os.Stat(m.resultPath(j)); err == nil {
+		return true
+	}
 	m.Uploads.mu.Lock()
 	defer m.Uploads.mu.Unlock()
-	return j.Node == "" && m.Uploads.list[j.Spec.Upload] != nil
+	return m.Uploads.list[j.Spec.Upload] != nil
 }
 
 // SetBody says how callbacks show a job. It is called once, before Start.

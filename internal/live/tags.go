@@ -21,6 +21,9 @@ type TagSource interface {
 const (
 	tagsFor = time.Second // that tags are remembered: a link that is tagged anew shows after it
 	tagsMax = 1 << 16     // links, and campaigns, that are remembered
+
+	// lookUp is how long the store may take: every live view waits meanwhile.
+	lookUp = 200 * time.Millisecond
 )
 
 // tagMemo remembers tags for a moment, so that a busy link is not looked up with every click. It belongs to the
@@ -33,11 +36,14 @@ type tagMemo struct {
 
 type remembered struct {
 	tags  []string
+	err   error
 	until time.Time
 }
 
 // has reports whether a click has a tag. known: false if it could not be found out.
 func (m *tagMemo) has(ctx context.Context, now time.Time, ev *clicks.Event, tag string) (has, known bool) {
+	ctx, cancel := context.WithTimeout(ctx, lookUp)
+	defer cancel()
 	var link, campaign []string
 	var err error
 	if ev.Link != 0 {
@@ -51,15 +57,12 @@ func (m *tagMemo) has(ctx context.Context, now time.Time, ev *clicks.Event, tag 
 
 func recall[K comparable](m *map[K]remembered, key K, now time.Time, look func() ([]string, error)) ([]string, error) {
 	if r, ok := (*m)[key]; ok && now.Before(r.until) {
-		return r.tags, nil
+		return r.tags, r.err
 	}
 	tags, err := look()
-	if err != nil {
-		return nil, err
-	}
 	if *m == nil || len(*m) >= tagsMax {
 		*m = map[K]remembered{}
 	}
-	(*m)[key] = remembered{tags, now.Add(tagsFor)}
-	return tags, nil
+	(*m)[key] = remembered{tags, err, now.Add(tagsFor)} // a failure, too: not every click waits for a store that hangs
+	return tags, err
 }

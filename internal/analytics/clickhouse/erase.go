@@ -35,8 +35,15 @@ func (s *erasures) add(er analytics.Erasure, at terse.Millis) {
 	if old := s.m.Load(); old != nil {
 		m = maps.Clone(*old)
 	}
-	m[er] = max(m[er], at)
+	noteBoth(m, er, at)
 	s.m.Store(&m)
+}
+
+// noteBoth notes an erasure. A visitor that was noted whole, before visitors were cut, is that of the bits that are kept.
+func noteBoth(m map[analytics.Erasure]terse.Millis, er analytics.Erasure, at terse.Millis) {
+	m[er] = max(m[er], at)
+	er.Visitor = clicks.ShortVisitor(er.Visitor)
+	m[er] = max(m[er], at)
 }
 
 // readErasures reads those of all processes.
@@ -47,7 +54,7 @@ func (e *Engine) readErasures(ctx context.Context) error {
 		var link, visitor uint64
 		var at int64
 		err := r.Scan(&w, &link, &visitor, &at)
-		m[analytics.Erasure{Workspace: terse.WorkspaceID(w), Link: terse.LinkNumber(link), Visitor: visitor}] = terse.Millis(at)
+		noteBoth(m, analytics.Erasure{Workspace: terse.WorkspaceID(w), Link: terse.LinkNumber(link), Visitor: visitor}, terse.Millis(at))
 		return err
 	})
 	if err != nil {
@@ -71,7 +78,7 @@ func erasureCond(er analytics.Erasure) string {
 		c += " AND link_id = " + number(er.Link)
 	}
 	if er.Visitor != 0 {
-		c += " AND visitor = " + number(er.Visitor)
+		c += " AND visitor IN (" + number(er.Visitor) + ", " + number(clicks.ShortVisitor(er.Visitor)) + ")"
 	}
 	return c
 }

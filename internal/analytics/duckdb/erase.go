@@ -9,7 +9,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"strconv"
 	"sync"
 
 	"github.com/go-json-experiment/json"
@@ -29,7 +28,7 @@ func erasureCond(e Erasure) string {
 		c += " AND link_id = " + number(e.Link)
 	}
 	if e.Visitor != 0 {
-		c += " AND visitor = " + strconv.FormatInt(int64(e.Visitor), 10)
+		c += fmt.Sprintf(" AND visitor IN (%d, %d)", int64(e.Visitor), int64(clicks.ShortVisitor(e.Visitor)))
 	}
 	return c
 }
@@ -71,14 +70,16 @@ func (d *DB) Erase(ctx context.Context, e Erasure) (n int64, err error) {
 		if len(v.cold) == 0 {
 			continue
 		}
+		if v.hot { // closed again with its late clicks, once it is known which of them are sweeps
+			if err := d.sweepDay(ctx, v.day); err != nil {
+				return 0, fmt.Errorf("erase: %w", err)
+			}
+		}
 		left := d.coldView(v.day, v.hot)
 		left.without = erasureCond(e)
 		c := d.rewriting(v.day, "")
 		c.from = left.filesAsHot()
-		if v.hot { // closed again with its late clicks
-			if err := d.sweepDay(ctx, v.day); err != nil {
-				return 0, fmt.Errorf("erase: %w", err)
-			}
+		if v.hot {
 			c = d.closing(v.day, "")
 			c.from = left.source().from
 		}
@@ -116,6 +117,13 @@ type erasureNote struct {
 // erased knows what was erased, by all that was named.
 type erased map[Erasure]terse.Millis
 
+// add notes an erasure. A visitor that was noted whole, before visitors were cut, is that of the bits that are kept.
+func (m erased) add(e Erasure, at terse.Millis) {
+	m[e] = max(m[e], at)
+	e.Visitor = clicks.ShortVisitor(e.Visitor)
+	m[e] = max(m[e], at)
+}
+
 // covers reports whether a click was erased before it was read.
 func (m erased) covers(ev *clicks.Event) bool {
 	if len(m) == 0 {
@@ -142,7 +150,7 @@ func (d *DB) noteErasure(e Erasure, at terse.Millis) (err error) {
 		return fmt.Errorf("note erasure: %w", err)
 	}
 	m := maps.Clone(*d.erased.Load())
-	m[e] = max(m[e], at)
+	m.add(e, at)
 	d.erased.Store(&m)
 	return nil
 }
@@ -157,8 +165,7 @@ func (d *DB) readErasures() error {
 	for line := range bytes.Lines(data) {
 		var n erasureNote
 		if json.Unmarshal(line, &n) == nil {
-			e := Erasure{Workspace: n.Workspace, Link: n.Link, Visitor: n.Visitor}
-			m[e] = max(m[e], n.At)
+			m.add(Erasure{Workspace: n.Workspace, Link: n.Link, Visitor: n.Visitor}, n.At)
 		}
 	}
 	d.erased.Store(&m)

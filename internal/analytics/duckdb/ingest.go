@@ -307,8 +307,15 @@ func (d *DB) alone(ctx context.Context, fn func() error) error {
 	if err := d.exec(ctx, "SET threads = 1"); err != nil {
 		return err
 	}
-	err := fn()
-	return errors.Join(err, d.exec(ctx, "SET threads = "+strconv.Itoa(d.o.Threads)))
+	if err := fn(); err != nil {
+		return err // rollback gives the threads back: in an aborted transaction that is refused
+	}
+	return d.manyThreads(ctx)
+}
+
+// manyThreads ends what alone began.
+func (d *DB) manyThreads(ctx context.Context) error {
+	return d.exec(ctx, "SET threads = "+strconv.Itoa(d.o.Threads))
 }
 
 // idle notes that everything recorded before now is in the tables.
@@ -347,7 +354,8 @@ func (d *DB) rollback(b *batch) error {
 	for _, a := range b.appenders {
 		a.discard()
 	}
-	return d.exec(context.Background(), "ROLLBACK")
+	err := d.exec(context.Background(), "ROLLBACK")
+	return errors.Join(err, d.manyThreads(context.Background()))
 }
 
 // enoughSpace reports whether the disk has room above the floor.

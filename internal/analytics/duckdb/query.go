@@ -160,8 +160,8 @@ func (s *statement) summary(days []dayView, q analytics.Query) string {
 		cols := []string{
 			sum("weight", counted),
 			"count(DISTINCT visitor) FILTER (" + counted + " AND visitor <> 0)",
-			// A visitor is itself a hash of 64 bits, so a hash of the pair is about as
-			// exact. A number of 128 bits made the whole summary 15 % slower.
+			// A hash of 64 bits of the pair is finer than the bits of a visitor that are
+			// kept. A number of 128 bits made the whole summary 15 % slower.
 			"count(DISTINCT hash(visitor, link_id)) FILTER (" + counted + " AND visitor <> 0)",
 			sum("weight", counted+" AND repeat = 0"),
 			sum("weight", counted+` AND "trigger" = 'qr'`),
