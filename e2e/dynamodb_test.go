@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/terselink/terse/client"
 	"github.com/terselink/terse/e2e/proc"
 	"github.com/terselink/terse/internal/testengine"
 )
@@ -54,4 +55,32 @@ func TestDynamoDBHasOneNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	start(t, proc.Options{Env: env})
+}
+
+// TestDynamoDBTags: analytics know the tags of a link whose item has its code and not its number for a key, also when they
+// change.
+func TestDynamoDBTags(t *testing.T) {
+	s := start(t, proc.Options{Env: append(onDynamoDB(t), quick...)})
+	c := newClient(t, s)
+	link, err := c.CreateLink(t.Context(), client.NewLink{Destination: "https://example.com/tagged", LinkSettings: client.LinkSettings{Tags: []string{"spring"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := newVisitor(s, "User-Agent", agentDesktop)
+	defer v.close()
+	if status, _, err := v.visit("GET", pathOf(link.ShortURL)); err != nil || status != 302 {
+		t.Fatalf("visit: status %d, %v", status, err)
+	}
+	clicks := func(tag string) int64 {
+		sum, err := c.Summary(t.Context(), client.Query{Period: "24h", Tag: tag})
+		if err != nil {
+			return -1 // analytics is starting
+		}
+		return sum.Total
+	}
+	until(t, time.Minute, "the click is counted under its tag", func() bool { return clicks("spring") == 1 })
+	if _, err := c.UpdateLink(t.Context(), link.ID, client.LinkPatch{LinkSettingsPatch: client.LinkSettingsPatch{Tags: client.Set([]string{"autumn"})}}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, time.Minute, "and under the new one", func() bool { return clicks("autumn") == 1 && clicks("spring") == 0 })
 }

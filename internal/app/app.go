@@ -399,7 +399,7 @@ func (s *server) openClicks(ctx context.Context) error {
 		return fmt.Errorf("open click spool: %w", err)
 	}
 	s.registry.MustRegister(s.recorder)
-	s.live = live.New(live.Options{Log: s.log, Tags: &facts.Lookup{Store: s.store}, Open: func() (live.Tail, error) { return clicks.OpenTail(spool, s.recorder.Position()) }})
+	s.live = live.New(live.Options{Log: s.log, Tags: &facts.Lookup{Store: s.store, Code: s.codeOf}, Open: func() (live.Tail, error) { return clicks.OpenTail(spool, s.recorder.Position()) }})
 	if s.cfg.Analytics.Enabled {
 		if err := s.startAnalytics(ctx, spool); err != nil {
 			return err
@@ -446,13 +446,18 @@ func (s *server) startExports() {
 	s.exclusively(dutySchedules, func(ctx context.Context) { _ = s.schedules.Run(ctx) })
 }
 
-// startFacts lets the analytics process learn of tags and conversions. Links need no codes here: the
-// embedded store finds them by number.
+// codeOf returns the code of a link that has it by its number, else "": DynamoDB finds generated links by it alone.
+func (s *server) codeOf(n terse.LinkNumber) string {
+	c, _ := s.domains.CodeOf(n)
+	return c
+}
+
+// startFacts lets the analytics process learn of tags and conversions.
 func (s *server) startFacts() {
 	if s.analytics == nil {
 		return
 	}
-	feeder := facts.New(facts.Options{Store: s.store, Sink: s.analytics, Log: s.log})
+	feeder := facts.New(facts.Options{Store: s.store, Sink: s.analytics, Code: s.codeOf, Log: s.log})
 	run := func(ctx context.Context) { _ = feeder.Run(ctx) } // it returns nil
 	if s.cfg.Analytics.Engine == config.EngineClickHouse {
 		s.exclusively(dutyFacts, run)
