@@ -69,7 +69,7 @@ func TestCommandJob(t *testing.T) {
 		t.Errorf("results end with %q", got[len(got)-200:])
 	}
 	bad := read("bad.csv")
-	if !strings.HasPrefix(bad, "terse_error,name,url,phone\n\"row 7: invalid_destination: ") || !strings.HasSuffix(bad, "\",\"L, Ada\",BAD,+491234\n") || strings.Count(bad, "\n") != 3 {
+	if !strings.HasPrefix(bad, "terse_error,name,url,phone\n\"row 7, line 9: invalid_destination: ") || !strings.HasSuffix(bad, "\",\"L, Ada\",BAD,+491234\n") || strings.Count(bad, "\n") != 3 {
 		t.Errorf("bad rows:\n%s", bad)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "mended.csv"), []byte(strings.ReplaceAll(bad, "BAD", "https://shop.example.com/mended")), 0o600); err != nil {
