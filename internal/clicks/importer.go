@@ -37,7 +37,7 @@ type ImporterOptions struct {
 	Dir          string // the spool directory, made if missing; required
 	Node         string // default "node"
 	SegmentBytes int64  // default 64 MiB
-	Seed         uint64 // of the ids: the same clicks with the same seed have the same
+	Seed         uint64 // of the ids: the same clicks with the same seed have the same, in a spool that was empty
 	FS           vfs.FS // default vfs.Default
 	Clock        func() time.Time
 }
@@ -89,10 +89,12 @@ func OpenImporter(o ImporterOptions) (*Importer, error) {
 		return nil, errors.Join(err, lock.Close())
 	}
 	ms := o.Clock().UnixMilli()
-	if len(ids) > 0 {
+	stream := uint64(0)
+	if len(ids) > 0 { // another import with the same seed has other ids
 		ms = max(ms, bootMillis(ids[len(ids)-1].boot)+1)
+		stream = uint64(ms)
 	}
-	random := rand.New(rand.NewPCG(o.Seed, uint64(ms))) // another import with the same seed has other ids
+	random := rand.New(rand.NewPCG(o.Seed, stream))
 	i := &Importer{o: o, boot: newBoot(ms, random.Uint64()), lock: lock, group: newGroupBuilder()}
 	i.group.fill = func(b []byte) {
 		for j := range b {

@@ -56,11 +56,11 @@ func TestImporter(t *testing.T) {
 				t.Fatalf("record %d is %+v, want %+v", i, got, c)
 			}
 		}
-		// The same seed makes the same ids.
-		again := write(o.Dir + "2")
-		for i := range again {
-			if again[i] != ids[i] {
-				t.Fatalf("id %d is %s, was %s", i, again[i], ids[i])
+		// The same seed makes the same ids in an empty spool, and others behind what is there.
+		first, again, behind := write(o.Dir+"2"), write(o.Dir+"3"), write(o.Dir+"3")
+		for i := range first {
+			if again[i] != first[i] || behind[i] == first[i] || ids[i] == first[i] {
+				t.Fatalf("id %d is %s, %s again, %s and %s behind others", i, first[i], again[i], behind[i], ids[i])
 			}
 		}
 	}
