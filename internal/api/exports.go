@@ -102,27 +102,11 @@ func (s *Server) createExport(ctx context.Context, c *call, in *struct{ Body New
 	if err != nil {
 		return nil, err
 	}
-	v := url.Values{}
-	for name, value := range map[string]string{
+	q, err := s.queryOfBody(ctx, c, map[string]string{
 		"link_id": b.LinkID, "campaign_id": b.CampaignID, "domain": b.Domain, "tag": b.Tag, "from": b.From, "to": b.To, "period": b.Period, "tz": b.TZ, "bots": b.Bots,
-	} {
-		if value != "" {
-			v.Set(name, value)
-		}
-	}
-	if len(b.Filters) > 0 {
-		v["f"] = b.Filters
-	}
-	if b.All {
-		v.Set("all", "true")
-	}
-	c.query = v
-	q, err := s.analyticsQuery(ctx, c)
+	}, b.Filters, b.All)
 	if err != nil {
-		return nil, fieldOfBody(err)
-	}
-	if q.Filters == nil {
-		q.Filters = []analytics.Filter{}
+		return nil, err
 	}
 	e, err := m.Create(ctx, c.workspace, c.who.Subject, exports.NewExport{Query: q, Format: format, RawCSV: b.RawCSV},
 		answerWith(c.idem, func(made exports.Export) (int, map[string]string, any, error) {
@@ -132,6 +116,32 @@ func (s *Server) createExport(ctx context.Context, c *call, in *struct{ Body New
 		return nil, err
 	}
 	return &exportOutput{Location: exportLocation(&e), Body: showExport(&e)}, nil
+}
+
+// queryOfBody is analyticsQuery for the clicks that a body names: parameters by their names in a URL, empty ones left out.
+// The query can be stored.
+func (s *Server) queryOfBody(ctx context.Context, c *call, parameters map[string]string, filters []string, all bool) (analytics.Query, error) {
+	v := url.Values{}
+	for name, value := range parameters {
+		if value != "" {
+			v.Set(name, value)
+		}
+	}
+	if len(filters) > 0 {
+		v["f"] = filters
+	}
+	if all {
+		v.Set("all", "true")
+	}
+	c.query = v
+	q, err := s.analyticsQuery(ctx, c)
+	if err != nil {
+		return q, fieldOfBody(err)
+	}
+	if q.Filters == nil {
+		q.Filters = []analytics.Filter{}
+	}
+	return q, nil
 }
 
 // fieldOfBody gives an error of a query that was made from a body the name that its field has there.

@@ -3,11 +3,9 @@ package api
 import (
 	"context"
 	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/terselink/terse"
-	"github.com/terselink/terse/internal/analytics"
 	"github.com/terselink/terse/internal/auth"
 	"github.com/terselink/terse/internal/export"
 	"github.com/terselink/terse/internal/exports"
@@ -126,24 +124,9 @@ func (s *Server) createExportSchedule(ctx context.Context, c *call, in *struct{ 
 		}
 		n.From = max(terse.MillisOf(t), 1)
 	}
-	v := url.Values{}
-	for name, value := range map[string]string{"link_id": b.LinkID, "campaign_id": b.CampaignID, "domain": b.Domain, "tag": b.Tag, "bots": b.Bots} {
-		if value != "" {
-			v.Set(name, value)
-		}
-	}
-	if len(b.Filters) > 0 {
-		v["f"] = b.Filters
-	}
-	if b.All {
-		v.Set("all", "true")
-	}
-	c.query = v
-	if n.Query, err = s.analyticsQuery(ctx, c); err != nil {
-		return nil, fieldOfBody(err)
-	}
-	if n.Query.Filters == nil {
-		n.Query.Filters = []analytics.Filter{}
+	n.Query, err = s.queryOfBody(ctx, c, map[string]string{"link_id": b.LinkID, "campaign_id": b.CampaignID, "domain": b.Domain, "tag": b.Tag, "bots": b.Bots}, b.Filters, b.All)
+	if err != nil {
+		return nil, err
 	}
 	e, err := m.Create(ctx, c.workspace, c.who.Subject, n, answerWith(c.idem, func(made exports.Schedule) (int, map[string]string, any, error) {
 		return http.StatusCreated, map[string]string{"Location": scheduleLocation(&made)}, showSchedule(&made), nil
