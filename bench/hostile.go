@@ -53,14 +53,14 @@ func openVisitors(ctx context.Context, addr string, n int) (list []visitor, err 
 func closeVisitors(list []visitor) {
 	for _, v := range list {
 		if v.nc != nil {
-			_ = v.nc.Close()
+			_ = v.nc.Close() // the run is over
 		}
 	}
 }
 
 // ask sends a request and reads the whole answer.
 func (v *visitor) ask(request []byte) (status int, location string, err error) {
-	_ = v.nc.SetDeadline(time.Now().Add(30 * time.Second))
+	_ = v.nc.SetDeadline(time.Now().Add(30 * time.Second)) // fails on a closed connection only, which the next line tells
 	if _, err := v.nc.Write(request); err != nil {
 		return 0, "", err
 	}
@@ -230,7 +230,7 @@ func probe(ctx context.Context, s *proc.Server, r *rand.Rand, n, depth int, aske
 		for _, code := range unknownCodes(r, m) {
 			batch = append(batch, request("HEAD", string(code), s.Host)...)
 		}
-		_ = nc.SetDeadline(time.Now().Add(30 * time.Second))
+		_ = nc.SetDeadline(time.Now().Add(30 * time.Second)) // as in ask
 		if _, err := nc.Write(batch); err != nil {
 			return err
 		}

@@ -132,7 +132,7 @@ func (b *bench) startNginx(path string) (*nginx, error) {
 		case <-time.After(10 * time.Millisecond):
 		}
 		if resp, err := client.Get("http://" + addr + "/"); err == nil {
-			_ = resp.Body.Close()
+			_ = resp.Body.Close() // the status is all that is asked for
 			if resp.StatusCode == http.StatusFound {
 				return n, nil
 			}
