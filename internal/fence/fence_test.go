@@ -140,7 +140,7 @@ func TestAlone(t *testing.T) {
 	k.Run(t.Context(), "duty", func(ctx context.Context, h *Held) {
 		n++
 		doc := terse.Document{Kind: terse.KindMeta, ID: "x", Version: 1, Data: []byte("1")}
-		if err := errors.Join(h.Check(ctx), h.Write(ctx, &terse.Chunk{Documents: []terse.Document{doc}})); err != nil {
+		if err := errors.Join(h.renew(ctx, nil), h.Write(ctx, &terse.Chunk{Documents: []terse.Document{doc}})); err != nil {
 			t.Error(err)
 		}
 	})
@@ -175,7 +175,7 @@ func TestPaused(t *testing.T) {
 		if err := old.Write(t.Context(), &terse.Chunk{Documents: []terse.Document{doc}}); !errors.Is(err, ErrLost) {
 			t.Errorf("the paused holder writes: %v", err)
 		}
-		if err := old.Check(t.Context()); !errors.Is(err, ErrLost) {
+		if err := old.renew(t.Context(), nil); !errors.Is(err, ErrLost) {
 			t.Errorf("the paused holder is told: %v", err)
 		}
 		doc.Data = []byte("new")
@@ -188,7 +188,7 @@ func TestPaused(t *testing.T) {
 		if err := fresh.Write(t.Context(), &terse.Chunk{Documents: []terse.Document{doc}}); !errors.Is(err, terse.ErrExists) {
 			t.Errorf("a chunk that is in the way: %v", err)
 		}
-		if err := fresh.Check(t.Context()); err != nil {
+		if err := fresh.renew(t.Context(), nil); err != nil {
 			t.Errorf("after a refused chunk the lock is held: %v", err)
 		}
 	})

@@ -109,10 +109,7 @@ func (h *Held) lose() {
 // otherwise; after ErrUnknownOutcome the caller looks whether the chunk is there.
 func (h *Held) Write(ctx context.Context, chunk *terse.Chunk) error { return h.renew(ctx, chunk) }
 
-// Check returns nil if this process still had the lock when it was called.
-func (h *Held) Check(ctx context.Context) error { return h.renew(ctx, nil) }
-
-// renew raises the version of the lock, with a chunk if there is one.
+// renew raises the version of the lock, with a chunk if there is one: nil if this process still had it. Returns ErrLost.
 func (h *Held) renew(ctx context.Context, chunk *terse.Chunk) error {
 	store := h.k.o.Store
 	if err := h.enter(ctx); err != nil {
