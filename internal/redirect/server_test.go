@@ -227,7 +227,7 @@ func TestClick(t *testing.T) {
 	if g, w := fmt.Sprintf("%+v", c), fmt.Sprintf("%+v", want); g != w {
 		t.Errorf("click\n%s\nwant\n%s", g, w)
 	}
-	w.clicks.full = true
+	w.clicks.fill() // under its lock: a loop may still hold the click before
 	exchange(t, w, "GET /a HTTP/1.1\r\nHost: go.example.com\r\n\r\n")
 	if n := w.server.metrics.sum(countClickDropped); n != 1 {
 		t.Errorf("%d dropped clicks counted, want 1", n)

@@ -229,6 +229,13 @@ func (r *recorder) Capture(_ uint32, c *clicks.Click) bool {
 	return true
 }
 
+// fill makes the recorder refuse every click from now on.
+func (r *recorder) fill() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.full = true
+}
+
 // take returns the clicks since the last take.
 func (r *recorder) take() []clicks.Click {
 	r.mu.Lock()
