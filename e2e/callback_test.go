@@ -77,7 +77,7 @@ func TestCallback(t *testing.T) {
 			t.Fatalf("create: %d %s", got.status, got.body)
 		}
 	}
-	until(t, 30*time.Second, "the callback comes again", func() bool {
+	until(t, 2*time.Minute, "the callback comes again", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
 		return len(posts) >= 3
@@ -108,6 +108,8 @@ func TestCallback(t *testing.T) {
 		}
 		return len(jobs.Data) == 2
 	})
+	mu.Lock()
+	defer mu.Unlock()
 	ids := map[string]string{}
 	for _, p := range posts {
 		if p.err != nil {

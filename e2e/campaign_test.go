@@ -58,7 +58,7 @@ func TestCampaign(t *testing.T) {
 	wantAll := func(want func(i int) string) {
 		t.Helper()
 		for i := 0; i < len(made); i += len(made)/200 + 1 {
-			if status, location, err := v.visit("GET", pathOf(made[i]["short_url"])); err != nil || status != http.StatusFound || location != want(i) {
+			if status, location, err := v.look("GET", pathOf(made[i]["short_url"])); err != nil || status != http.StatusFound || location != want(i) {
 				t.Fatalf("row %d: status %d to %q, error %v; want %q", i, status, location, err, want(i))
 			}
 		}
@@ -87,24 +87,26 @@ func TestCampaign(t *testing.T) {
 	gone := func() {
 		t.Helper()
 		for _, i := range []int{0, rows / 2, rows - 1} {
-			if status, _, err := v.visit("GET", pathOf(made[i]["short_url"])); err != nil || status != http.StatusNotFound {
+			if status, _, err := v.look("GET", pathOf(made[i]["short_url"])); err != nil || status != http.StatusNotFound {
 				t.Fatalf("row %d of a deleted campaign: status %d, error %v", i, status, err)
 			}
 		}
 	}
 	gone()
 	a := newAPI(t, s)
-	until(t, time.Minute, "rows of the deleted campaign are removed", func() bool { return purged(t, a) > 0 })
+	until(t, 3*time.Minute, "rows of the deleted campaign are removed", func() bool { return purged(t, a) > 0 })
 	if err := s.Kill(); err != nil {
 		t.Fatal(err)
 	}
+	const removed = "links of a deleted campaign removed"
+	late := strings.Contains(s.Log(), removed) // on a busy machine the kill may come after the last of them
 	v.close()
 	s = start(t, proc.Options{Data: s.Data, Env: quick})
 	a, v = newAPI(t, s), newVisitor(s)
 	defer v.close()
 	gone()
-	until(t, 30*time.Second, "the rest is removed after the restart", func() bool {
-		return strings.Contains(s.Log(), "links of a deleted campaign removed")
+	until(t, 3*time.Minute, "the rest is removed after the restart", func() bool {
+		return late || strings.Contains(s.Log(), removed)
 	})
 	if n := purged(t, a); n > rows {
 		t.Errorf("%d rows removed after the restart, of %d in all", n, rows)

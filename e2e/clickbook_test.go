@@ -65,6 +65,18 @@ func (b *clickBook) size() int {
 	return len(b.visits)
 }
 
+// answers returns how many requests were answered of those that are booked from a number on.
+func (b *clickBook) answers(from int) (n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := range b.visits[from:] {
+		if !b.visits[from+i].answered.IsZero() {
+			n++
+		}
+	}
+	return n
+}
+
 func (b *clickBook) fault(format string, args ...any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -150,8 +162,8 @@ func (b *clickBook) crowd(ctx context.Context, s *proc.Server, paths []string, v
 				status, _, err := v.visit("GET", paths[i%len(paths)]+"?utm_content=n"+strconv.Itoa(n))
 				at := time.Now()
 				switch {
-				case err != nil:
-					pause(ctx, 2*time.Millisecond) // the server is down
+				case err != nil || status == http.StatusServiceUnavailable: // the server is down, or late with its store
+					pause(ctx, 2*time.Millisecond)
 				case status != 302:
 					b.fault("visit of %s: status %d", paths[i%len(paths)], status)
 					return

@@ -63,7 +63,7 @@ func TestClickHouseAway(t *testing.T) {
 	if got, err := a.json(t.Context(), "POST", "/api/v1/links", newLink{Destination: "https://example.com/away"}, &l); err != nil || got.status != 201 {
 		t.Fatalf("create: %v, %+v", err, got)
 	}
-	visitor := &http.Client{Timeout: 30 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	visitor := &http.Client{Timeout: time.Minute, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	t.Cleanup(visitor.CloseIdleConnections)
 	const each = 200
 	visit := func() {
@@ -101,7 +101,7 @@ func TestClickHouseAway(t *testing.T) {
 	for round := range 3 {
 		proxy.Pass()
 		want := (round + 1) * each
-		until(t, time.Minute, fmt.Sprintf("%d clicks are counted", want), func() bool {
+		until(t, 3*time.Minute, fmt.Sprintf("%d clicks are counted", want), func() bool {
 			status, err := ask()
 			if err == nil && status == 200 && sum.Total > want {
 				t.Fatalf("%d clicks are counted, %d were made", sum.Total, want)

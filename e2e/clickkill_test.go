@@ -18,9 +18,9 @@ const (
 	// diskWait is how long a redirect waits for its click to be synced with clicks.durability=batch. An answer that took
 	// longer may have come without.
 	diskWait = 250 * time.Millisecond
-	// stalled is how long a click may have been answered before a kill and be lost, on a machine that is so busy that the
-	// server does not get a processor in time. Where it does, clicksBound holds.
-	stalled = time.Second
+	// stalled is how long a click may have been answered before a kill and be lost in the long runs of make crash-clicks, whose
+	// machine has nothing else to do. Where the server gets a processor in time, clicksBound holds.
+	stalled = 500 * time.Millisecond
 )
 
 // killCount is how often the tests of this file kill: TERSE_CLICK_KILLS (make crash-clicks: 200), else few.
@@ -78,7 +78,8 @@ func TestClickKills(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				from, children := book.size(), proc.Children(s.PID())
 				crowd := book.crowd(ctx, s, paths, 6, 500*time.Microsecond)
-				pause(t.Context(), time.Duration(50+rand.IntN(450))*time.Millisecond)
+				until(t, 3*time.Minute, "there is a load", func() bool { return book.answers(from) >= 2 })
+				pause(t.Context(), time.Duration(rand.IntN(450))*time.Millisecond)
 				at := time.Now()
 				if err := s.Kill(); err != nil {
 					t.Fatalf("kill %d: %v\n%s", n, err, s.Log())
@@ -87,7 +88,7 @@ func TestClickKills(t *testing.T) {
 				crowd.Wait()
 				book.killed(from, at)
 				for _, pid := range children {
-					until(t, time.Minute, "the child of the killed server ends", func() bool { return !proc.Alive(pid) })
+					until(t, 3*time.Minute, "the child of the killed server ends", func() bool { return !proc.Alive(pid) })
 				}
 				s = start(t, o)
 			}
@@ -103,7 +104,7 @@ func TestClickKills(t *testing.T) {
 			if durability == "batch" && v.prompt > 0 {
 				t.Errorf("%d clicks are lost whose redirects waited for the disk", v.prompt)
 			}
-			if os.Getenv("TERSE_CLICK_KILLS") != "" && v.oldest > stalled/2 {
+			if os.Getenv("TERSE_CLICK_KILLS") != "" && v.oldest > stalled {
 				t.Errorf("a click is lost that was answered %v before the kill", v.oldest)
 			}
 		})
@@ -124,19 +125,18 @@ func TestAnalyticsKills(t *testing.T) {
 		crowd := book.crowd(ctx, s, paths, 4, 2*time.Millisecond)
 		for range min(5, kills-n) {
 			pid := 0
-			until(t, time.Minute, "an analytics process runs", func() bool {
+			until(t, 3*time.Minute, "an analytics process is killed", func() bool {
 				for _, pid = range proc.Children(s.PID()) {
 					if proc.Alive(pid) {
-						return true
+						pause(t.Context(), time.Duration(rand.IntN(700))*time.Millisecond)
+						// One that does not answer on a busy machine is ended by its server.
+						return proc.KillChild(s.PID(), pid) == nil
 					}
 				}
 				return false
 			})
-			pause(t.Context(), time.Duration(rand.IntN(700))*time.Millisecond)
-			if err := proc.KillChild(s.PID(), pid); err != nil {
-				t.Fatalf("kill %d: %v\n%s", n, err, s.Log())
-			}
-			until(t, time.Minute, "the analytics process ends", func() bool { return !proc.Alive(pid) })
+			until(t, 3*time.Minute, "the analytics process ends", func() bool { return !proc.Alive(pid) })
+			until(t, 3*time.Minute, "there is a load", func() bool { return book.answers(0) >= 2*(n+1) })
 			n++
 		}
 		cancel()

@@ -118,7 +118,7 @@ func (h *hurdle) command(t *testing.T, data string, args ...string) (*exec.Cmd, 
 // says so.
 func (h *hurdle) resume(t *testing.T, data string, args ...string) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); ; {
+	for end := time.Now().Add(5 * time.Minute); ; {
 		cmd, out := h.command(t, data, args...)
 		err := cmd.Run()
 		if err == nil {
@@ -144,7 +144,7 @@ func (h *hurdle) interrupted(t *testing.T, data string, sig os.Signal, hold func
 	case <-reached:
 	case err := <-ended:
 		t.Fatalf("terse %v ended by itself: %v\n%s", args, err, out)
-	case <-time.After(time.Minute):
+	case <-time.After(5 * time.Minute):
 		_ = cmd.Process.Kill()
 		t.Fatalf("terse %v does not get there", args)
 	}
@@ -271,7 +271,7 @@ func TestCommandResume(t *testing.T) {
 	}
 	select {
 	case <-reached:
-	case <-time.After(time.Minute):
+	case <-time.After(5 * time.Minute):
 		_ = cmd.Process.Kill()
 		t.Fatal("the job does not begin")
 	}

@@ -76,10 +76,10 @@ func TestDiskFull(t *testing.T) {
 		}
 	}
 	visit(100)
-	until(t, time.Minute, "the first clicks are written", func() bool { return clickMetricsOf(t, s).settled() })
+	until(t, 3*time.Minute, "the first clicks are written", func() bool { return clickMetricsOf(t, s).settled() })
 
 	release := fillDisk(t, spool)
-	until(t, time.Minute, "a write fails", func() bool {
+	until(t, 3*time.Minute, "a write fails", func() bool {
 		visit(1)
 		return clickMetricsOf(t, s).failures > 0
 	})
@@ -88,22 +88,22 @@ func TestDiskFull(t *testing.T) {
 		t.Errorf("%+v: want clicks in memory, and none dropped", m)
 	}
 	release()
-	until(t, time.Minute, "clicks are written again", func() bool { return clickMetricsOf(t, s).settled() })
+	until(t, 3*time.Minute, "clicks are written again", func() bool { return clickMetricsOf(t, s).settled() })
 	if m := clickMetricsOf(t, s); m.lost() > 0 || m.captured != book.size() {
 		t.Errorf("%+v after %d visits: want none dropped", m, book.size())
 	}
 
 	release = fillDisk(t, spool)
-	until(t, time.Minute, "the memory is full", func() bool {
+	until(t, 3*time.Minute, "the memory is full", func() bool {
 		visit(100)
 		return clickMetricsOf(t, s).dropped["buffer_full"] > 0
 	})
 	visit(300)
 	release()
-	until(t, time.Minute, "clicks are written again", func() bool { return clickMetricsOf(t, s).settled() })
+	until(t, 3*time.Minute, "clicks are written again", func() bool { return clickMetricsOf(t, s).settled() })
 	before := clickMetricsOf(t, s)
 	visit(100)
-	until(t, time.Minute, "clicks are written", func() bool { return clickMetricsOf(t, s).settled() })
+	until(t, 3*time.Minute, "clicks are written", func() bool { return clickMetricsOf(t, s).settled() })
 	m := clickMetricsOf(t, s)
 	if m.lost() != before.lost() || m.dropped["buffer_full"] != m.lost() || m.lost() < 300 || m.captured != book.size() {
 		t.Errorf("%+v after %d visits, before the last hundred %+v: want some hundred dropped for buffer_full alone, and none since", m, book.size(), before)

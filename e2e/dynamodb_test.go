@@ -21,7 +21,7 @@ func onDynamoDB(t *testing.T) []string {
 	table := fmt.Sprintf("e2e-%d-%d", os.Getpid(), time.Now().UnixNano())
 	env := []string{"AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local", "AWS_REGION=us-east-1", "AWS_EC2_METADATA_DISABLED=true"}
 	for range 2 { // the second time it is there
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 		cmd := exec.CommandContext(ctx, bin, "dynamodb", "create-table", "--table", table, "--endpoint", endpoint)
 		cmd.Env = append(proc.Environ(), env...)
 		out, err := cmd.CombinedOutput()
@@ -68,7 +68,7 @@ func TestDynamoDBTags(t *testing.T) {
 	}
 	v := newVisitor(s, "User-Agent", agentDesktop)
 	defer v.close()
-	if status, _, err := v.visit("GET", pathOf(link.ShortURL)); err != nil || status != 302 {
+	if status, _, err := v.look("GET", pathOf(link.ShortURL)); err != nil || status != 302 {
 		t.Fatalf("visit: status %d, %v", status, err)
 	}
 	clicks := func(tag string) int64 {
@@ -78,9 +78,9 @@ func TestDynamoDBTags(t *testing.T) {
 		}
 		return sum.Total
 	}
-	until(t, time.Minute, "the click is counted under its tag", func() bool { return clicks("spring") == 1 })
+	until(t, 3*time.Minute, "the click is counted under its tag", func() bool { return clicks("spring") == 1 })
 	if _, err := c.UpdateLink(t.Context(), link.ID, client.LinkPatch{LinkSettingsPatch: client.LinkSettingsPatch{Tags: client.Set([]string{"autumn"})}}); err != nil {
 		t.Fatal(err)
 	}
-	until(t, time.Minute, "and under the new one", func() bool { return clicks("autumn") == 1 && clicks("spring") == 0 })
+	until(t, 3*time.Minute, "and under the new one", func() bool { return clicks("autumn") == 1 && clicks("spring") == 0 })
 }

@@ -112,7 +112,7 @@ type api struct {
 func newAPI(t *testing.T, s *proc.Server) *api {
 	tr := &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}
 	t.Cleanup(tr.CloseIdleConnections)
-	return &api{s: s, http: &http.Client{Transport: tr, Timeout: 30 * time.Second}}
+	return &api{s: s, http: &http.Client{Transport: tr, Timeout: 2 * time.Minute}}
 }
 
 // do sends a request with the owner key; header pairs override or, with an empty value, remove what it sets.

@@ -21,7 +21,7 @@ import (
 
 const (
 	fenceChildEnv = "TERSE_E2E_FENCE_CHILD" // the address of the database: this process is one of those that want a lock
-	fenceLease    = time.Second
+	fenceLease    = 3 * time.Second
 )
 
 // fenceChild wants a lock until it is killed. While it has it, it writes documents whose names begin with the token, as
@@ -145,7 +145,7 @@ func TestFenceProcesses(t *testing.T) {
 	}
 	for turn := range turns {
 		before := newest
-		until(t, 2*time.Minute, "the next process has the lock and writes", func() bool {
+		until(t, 5*time.Minute, "the next process has the lock and writes", func() bool {
 			listen()
 			return newest > before && n >= writes
 		})
@@ -182,7 +182,7 @@ func TestFenceProcesses(t *testing.T) {
 		}
 		if len(changes) == 0 {
 			// A transaction of a killed process may hold up the feed for a moment.
-			if holders >= turns || time.Since(began) > time.Minute {
+			if holders >= turns || time.Since(began) > 3*time.Minute {
 				break
 			}
 			<-time.After(50 * time.Millisecond)

@@ -47,7 +47,7 @@ func TestFirstLight(t *testing.T) {
 	}
 	v := newVisitor(s)
 	defer v.close()
-	if status, location, err := v.visit("GET", pathOf(short)); err != nil || status != 302 || location != destination {
+	if status, location, err := v.look("GET", pathOf(short)); err != nil || status != 302 || location != destination {
 		t.Fatalf("the link answers %d to %q: %v", status, location, err)
 	}
 	if got := v.headerValue("Cache-Control"); got != "private, max-age=0" {
@@ -82,7 +82,7 @@ func TestFirstLight(t *testing.T) {
 	checkSample := func(v *visitor) {
 		t.Helper()
 		for _, i := range sample {
-			status, location, err := v.visit("HEAD", pathOf(made[i]["short_url"]))
+			status, location, err := v.look("HEAD", pathOf(made[i]["short_url"]))
 			if err != nil || status != 302 || location != recipientURL(i) {
 				t.Fatalf("row %d answers %d to %q: %v", i, status, location, err)
 			}
@@ -103,7 +103,7 @@ func TestFirstLight(t *testing.T) {
 			header = append(header, "Referer", c.referrer)
 		}
 		visitor := newVisitor(s, header...)
-		if status, _, err := visitor.visit("GET", path); err != nil || status != 302 {
+		if status, _, err := visitor.look("GET", path); err != nil || status != 302 {
 			t.Fatalf("visit: %d, %v", status, err)
 		}
 		visitor.close()
@@ -113,7 +113,7 @@ func TestFirstLight(t *testing.T) {
 		t.Helper()
 		c := newClient(t, s)
 		var sum *client.Summary
-		until(t, time.Minute, "three clicks are counted", func() bool {
+		until(t, 3*time.Minute, "three clicks are counted", func() bool {
 			var err error
 			sum, err = c.Summary(t.Context(), client.Query{LinkID: id})
 			return err == nil && sum.Clicks >= 3
@@ -155,7 +155,7 @@ func TestFirstLight(t *testing.T) {
 	s = start(t, proc.Options{Data: s.Data, RedirectAddr: s.RedirectAddr, ControlAddr: s.ControlAddr, Env: env})
 	again := newVisitor(s)
 	defer again.close()
-	if status, location, err := again.visit("HEAD", pathOf(short)); err != nil || status != 302 || location != destination {
+	if status, location, err := again.look("HEAD", pathOf(short)); err != nil || status != 302 || location != destination {
 		t.Errorf("after a restart the link answers %d to %q: %v", status, location, err)
 	}
 	checkSample(again)
@@ -208,7 +208,7 @@ func checkGuesses(t *testing.T, v *visitor, known map[string]bool, made []map[st
 		for pos := len(code) - 2; pos < len(code); pos++ {
 			guess := bytes.Clone(code)
 			guess[pos] = alphabet[(strings.IndexByte(alphabet, code[pos])+1)%len(alphabet)]
-			status, _, err := v.visit("HEAD", "/"+string(guess))
+			status, _, err := v.look("HEAD", "/"+string(guess))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -76,7 +76,7 @@ func TestJobSurvivesKills(t *testing.T) {
 	o := proc.Options{Data: filepath.Join(t.TempDir(), "data"), RedirectAddr: redirectAddr, ControlAddr: controlAddr, Env: quick}
 	s := start(t, o)
 	a := newAPI(t, s)
-	a.http.Timeout = 2 * time.Minute
+	a.http.Timeout = 10 * time.Minute
 
 	// The upload: a kill between two pieces costs nothing that was acknowledged.
 	id := a.upload(t, "rows.ndjson", body.Bytes())
@@ -120,7 +120,7 @@ func TestJobSurvivesKills(t *testing.T) {
 		s = start(t, o)
 		a.s = s
 	}
-	until(t, 2*time.Minute, "the job is done", func() bool { return get() && j.State != "queued" && j.State != "running" })
+	until(t, 10*time.Minute, "the job is done", func() bool { return get() && j.State != "queued" && j.State != "running" })
 	if j.State != "done" || j.Done != uint64(rows) || j.Failed != uint64(bad) || j.Created != uint64(rows-bad) {
 		t.Fatalf("the job ended as %+v, want %d done, %d failed", j, rows, bad)
 	}

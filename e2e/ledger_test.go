@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 )
 
 // ledger is what the client knows of the server: everything acknowledged, and everything
@@ -134,10 +133,10 @@ func (l *ledger) saw(e *entry, status int, location string) {
 // clickLedger counts the visits of one link.
 type clickLedger struct {
 	mu       sync.Mutex
-	sent     int         // requests written
-	answered []time.Time // redirects received since the last kill
-	sure     int         // redirects that must be counted
-	total    int         // redirects received
+	sent     int // requests written
+	answered int // redirects received since the last kill
+	written  int // of answered: the server has them on its disk
+	sure     int // redirects of before the last kill that must be counted
 }
 
 func (c *clickLedger) send() {
@@ -146,22 +145,23 @@ func (c *clickLedger) send() {
 	c.sent++
 }
 
-func (c *clickLedger) answer(at time.Time) {
+func (c *clickLedger) answer() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.answered = append(c.answered, at)
-	c.total++
+	c.answered++
 }
 
-// killed settles a kill: redirects received before it less the bound must be counted. A zero
-// time is an orderly stop, after which all must be.
-func (c *clickLedger) killed(at time.Time, bound time.Duration) {
+// secure notes that the server has written the clicks of all redirects so far.
+func (c *clickLedger) secure() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, t := range c.answered {
-		if at.IsZero() || t.Before(at.Add(-bound)) {
-			c.sure++
-		}
-	}
-	c.answered = c.answered[:0]
+	c.written = c.answered
+}
+
+// killed settles a kill: what was written before it must be counted.
+func (c *clickLedger) killed() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sure += c.written
+	c.answered, c.written = 0, 0
 }

@@ -3,6 +3,8 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"context"
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -13,9 +15,20 @@ import (
 // metrics returns the numbers of a server by the name of their series, such as `terse_clicks_dropped_total{reason="bots"}`.
 func metrics(t *testing.T, s *proc.Server) map[string]float64 {
 	t.Helper()
-	got, err := newAPI(t, s).do(t.Context(), "GET", "/metrics", nil)
-	if err != nil || got.status != 200 {
-		t.Fatalf("metrics: %v, %+v", err, got)
+	m, err := readMetrics(t.Context(), newAPI(t, s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func readMetrics(ctx context.Context, a *api) (map[string]float64, error) {
+	got, err := a.do(ctx, "GET", "/metrics", nil)
+	if err != nil {
+		return nil, err
+	}
+	if got.status != 200 {
+		return nil, fmt.Errorf("metrics: %d %.300s", got.status, got.body)
 	}
 	m := map[string]float64{}
 	for lines := bufio.NewScanner(bytes.NewReader(got.body)); lines.Scan(); {
@@ -24,7 +37,7 @@ func metrics(t *testing.T, s *proc.Server) map[string]float64 {
 			m[name] = v
 		}
 	}
-	return m
+	return m, nil
 }
 
 // clickMetrics are the counters of the click recorder.
@@ -36,7 +49,18 @@ type clickMetrics struct {
 
 func clickMetricsOf(t *testing.T, s *proc.Server) clickMetrics {
 	t.Helper()
-	m := metrics(t, s)
+	c, err := readClickMetrics(t.Context(), newAPI(t, s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func readClickMetrics(ctx context.Context, a *api) (clickMetrics, error) {
+	m, err := readMetrics(ctx, a)
+	if err != nil {
+		return clickMetrics{}, err
+	}
 	c := clickMetrics{
 		captured: int(m["terse_clicks_captured_total"]), spooled: int(m["terse_clicks_spooled_total"]), written: int(m["terse_spool_written_bytes_total"]),
 		failures: int(m[`terse_spool_errors_total{op="write"}`]), size: int(m["terse_spool_bytes"]), dropped: map[string]int{},
@@ -46,7 +70,7 @@ func clickMetricsOf(t *testing.T, s *proc.Server) clickMetrics {
 			c.dropped[strings.TrimSuffix(rest, `"}`)] = int(v)
 		}
 	}
-	return c
+	return c, nil
 }
 
 // lost returns how many clicks were dropped, for whatever reason.

@@ -48,9 +48,9 @@ func TestRoles(t *testing.T) {
 	env = append(env, "TERSE_ANALYTICS_ENABLED=false")
 	main := start(t, proc.Options{Env: append([]string{"TERSE_NODE_NAME=main", "TERSE_ROLE=control,worker"}, env...), NoWait: true})
 	c := newClient(t, main)
-	until(t, time.Minute, "the control plane answers", func() bool { return strings.HasPrefix(nodesOf(t, c), "main alive") })
+	until(t, 3*time.Minute, "the control plane answers", func() bool { return strings.HasPrefix(nodesOf(t, c), "main alive") })
 	edge := start(t, proc.Options{Env: append([]string{"TERSE_NODE_NAME=edge", "TERSE_ROLE=redirect"}, env...), NoWait: true})
-	visitor := &http.Client{Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	visitor := &http.Client{Timeout: time.Minute, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	t.Cleanup(visitor.CloseIdleConnections)
 	visit := func(path, host string) (int, string) {
 		req, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+edge.RedirectAddr+path, nil)
@@ -65,8 +65,8 @@ func TestRoles(t *testing.T) {
 		_ = resp.Body.Close()
 		return resp.StatusCode, resp.Header.Get("Location")
 	}
-	until(t, time.Minute, "the redirect plane is ready", func() bool { status, _ := visit("/readyz", edge.RedirectAddr); return status == 200 })
-	until(t, time.Minute, "both nodes are listed", func() bool {
+	until(t, 3*time.Minute, "the redirect plane is ready", func() bool { status, _ := visit("/readyz", edge.RedirectAddr); return status == 200 })
+	until(t, 3*time.Minute, "both nodes are listed", func() bool {
 		got := nodesOf(t, c)
 		return strings.Contains(got, "main alive control+worker") && strings.Contains(got, "edge alive redirect")
 	})
@@ -81,12 +81,12 @@ func TestRoles(t *testing.T) {
 		t.Fatal(err)
 	}
 	host := main.Host
-	until(t, time.Minute, "a link that one node made redirects at the other", func() bool {
+	until(t, 3*time.Minute, "a link that one node made redirects at the other", func() bool {
 		status, to := visit(pathOf(l.ShortURL), host)
 		return status == 302 && to == "https://example.com/roles"
 	})
 	if err := edge.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	until(t, time.Minute, "the killed node is dead", func() bool { return strings.Contains(nodesOf(t, c), "edge dead") })
+	until(t, 3*time.Minute, "the killed node is dead", func() bool { return strings.Contains(nodesOf(t, c), "edge dead") })
 }

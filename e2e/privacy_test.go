@@ -51,7 +51,7 @@ func TestNoAddressOnDisk(t *testing.T) {
 		t.Helper()
 		v := newVisitor(s, append([]string{"User-Agent", agentPhone + " " + control}, header...)...)
 		defer v.close()
-		if _, _, err := v.visit("GET", path); err != nil {
+		if _, _, err := v.look("GET", path); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -68,7 +68,7 @@ func TestNoAddressOnDisk(t *testing.T) {
 		visit(path, "Forwarded", "for="+forwarded+";proto=https")
 		visit(path+"?x=1&utm_source=mail", "X-Forwarded-For", a, "X-Real-IP", a, "CF-Connecting-IP", a, "True-Client-IP", a, "Referer", "https://news.example/?from=a")
 	}
-	until(t, time.Minute, "every click is counted", func() bool {
+	until(t, 3*time.Minute, "every click is counted", func() bool {
 		sum, err := c.Summary(t.Context(), client.Query{Period: "24h", All: true, Bots: "include"})
 		return err == nil && sum.Total == int64(clicks)
 	})

@@ -37,7 +37,7 @@ func TestRecordStoreAway(t *testing.T) {
 	}
 	s := start(t, o) // the bucket is made this server's
 	path := makeLinks(t, s, 1)[0]
-	until(t, time.Minute, "the bucket is claimed", func() bool { return len(buckettest.Names(t, b)) > 0 })
+	until(t, 3*time.Minute, "the bucket is claimed", func() bool { return len(buckettest.Names(t, b)) > 0 })
 
 	proxy.Refuse()
 	proxy.Drop()
@@ -46,7 +46,7 @@ func TestRecordStoreAway(t *testing.T) {
 		if err := s.Stop(); err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		seed := exec.CommandContext(ctx, bin, "seed", "--data", o.Data, "--links", "50", "--clicks", strconv.Itoa(seeded), "--days", "3", "--conversions", "0", "--seed", strconv.Itoa(round+1))
 		seed.Env = proc.Environ()
 		out, err := seed.CombinedOutput()
@@ -58,13 +58,13 @@ func TestRecordStoreAway(t *testing.T) {
 		s = start(t, o)
 		v := newVisitor(s, "User-Agent", agentPhone)
 		for range live {
-			if status, _, err := v.visit("GET", path); err != nil || status != 302 {
+			if status, _, err := v.look("GET", path); err != nil || status != 302 {
 				t.Fatalf("visit: status %d, %v", status, err)
 			}
 		}
 		v.close()
 		want += seeded + live
-		until(t, time.Minute, "every click is counted without the bucket", func() bool { _, ok := counted(s, want); return ok })
+		until(t, 3*time.Minute, "every click is counted without the bucket", func() bool { _, ok := counted(s, want); return ok })
 		if m := clickMetricsOf(t, s); m.lost() > 0 || !m.settled() || segments() <= before {
 			t.Errorf("round %d: %+v, %d segments, %d before", round, m, segments(), before)
 		}
@@ -76,7 +76,7 @@ func TestRecordStoreAway(t *testing.T) {
 		}
 	}
 	// Days are closed on the local disk.
-	until(t, 2*time.Minute, "files wait for the bucket", func() bool {
+	until(t, 5*time.Minute, "files wait for the bucket", func() bool {
 		m := metrics(t, s)
 		return m["terse_record_store_pending_files"] > 0 && m["terse_record_store_failures"] > 0
 	})
@@ -86,7 +86,7 @@ func TestRecordStoreAway(t *testing.T) {
 	}
 
 	proxy.Pass()
-	until(t, 3*time.Minute, "the bucket has everything", func() bool {
+	until(t, 5*time.Minute, "the bucket has everything", func() bool {
 		// The day before yesterday is closed at any time of this one.
 		closed := "clicks/dt=" + time.Now().UTC().AddDate(0, 0, -2).Format(time.DateOnly) + "/hour=24/"
 		m := metrics(t, s)
@@ -102,7 +102,7 @@ func TestRecordStoreAway(t *testing.T) {
 		}
 	}
 	s = start(t, o)
-	until(t, 2*time.Minute, "the numbers are those of before", func() bool {
+	until(t, 5*time.Minute, "the numbers are those of before", func() bool {
 		got, ok := counted(s, want)
 		return ok && slices.Equal(got.Data, reference.Data)
 	})

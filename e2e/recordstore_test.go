@@ -40,7 +40,7 @@ func TestRecordStore(t *testing.T) {
 	env := recordIn(t, place)
 	data := filepath.Join(t.TempDir(), "data")
 	run := func(env []string, args ...string) (string, error) {
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, bin, args...)
 		cmd.Env = append(proc.Environ(), env...)
@@ -68,7 +68,7 @@ func TestRecordStore(t *testing.T) {
 		return string(m[1])
 	}
 	var want *client.Breakdown
-	until(t, time.Minute, "every click is counted", func() bool {
+	until(t, 3*time.Minute, "every click is counted", func() bool {
 		var err error
 		want, err = ask(s)
 		return err == nil && want.Total == clicks
@@ -83,7 +83,7 @@ func TestRecordStore(t *testing.T) {
 		}
 		return metric("terse_record_store_pending_files") == "0" && metric("terse_record_store_equal_timestamp_seconds") != "0"
 	}
-	until(t, 90*time.Second, "closed days are in the bucket", closed)
+	until(t, 5*time.Minute, "closed days are in the bucket", closed)
 	if out, err := run(env, "doctor", "--data", data); err != nil || !strings.Contains(out, "bucket of the record") {
 		t.Errorf("doctor: %v\n%s", err, out)
 	}
@@ -109,7 +109,7 @@ func TestRecordStore(t *testing.T) {
 	}
 
 	s = start(t, proc.Options{Data: data, Env: env})
-	until(t, 90*time.Second, "the numbers are those of before", func() bool {
+	until(t, 5*time.Minute, "the numbers are those of before", func() bool {
 		got, err := ask(s)
 		return err == nil && got.Total == want.Total && slices.Equal(got.Data, want.Data)
 	})
@@ -118,7 +118,7 @@ func TestRecordStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = start(t, proc.Options{Data: data, Env: recordIn(t, mustAway(place))})
-	until(t, time.Minute, "the metrics say that the bucket is away", func() bool {
+	until(t, 3*time.Minute, "the metrics say that the bucket is away", func() bool {
 		f := metric("terse_record_store_failures")
 		return f != "" && f != "0"
 	})

@@ -50,7 +50,7 @@ func TestSpoolCap(t *testing.T) {
 		if err := os.Truncate(backlog, step.size<<20); err != nil {
 			t.Fatal(err)
 		}
-		until(t, time.Minute, "the server knows how large the spool is", func() bool {
+		until(t, 3*time.Minute, "the server knows how large the spool is", func() bool {
 			size := int64(clickMetricsOf(t, s).size)
 			return size >= step.size<<20 && size < (step.size+1)<<20
 		})
@@ -60,7 +60,7 @@ func TestSpoolCap(t *testing.T) {
 		send(heads, "HEAD", agentDesktop)
 		served += people + bots + heads
 		var now clickMetrics
-		until(t, time.Minute, "every click is written or dropped", func() bool {
+		until(t, 3*time.Minute, "every click is written or dropped", func() bool {
 			now = clickMetricsOf(t, s)
 			return now.captured == served && now.settled()
 		})
@@ -102,7 +102,7 @@ func TestSpoolCap(t *testing.T) {
 	s = start(t, o)
 	c, q := newClient(t, s), client.Query{Period: "2d", All: true}
 	var sum *client.Summary
-	until(t, time.Minute, "the spool is counted", func() bool {
+	until(t, 3*time.Minute, "the spool is counted", func() bool {
 		var err error
 		sum, err = c.Summary(t.Context(), q)
 		return err == nil && sum.Total >= int64(weights)

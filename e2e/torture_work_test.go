@@ -372,7 +372,7 @@ func (c *torture) receive(w http.ResponseWriter, r *http.Request) {
 // checkCallbacks waits until every job that is at its end was told of. One whose answer was
 // cut is tried again after 5 and 30 seconds.
 func (c *torture) checkCallbacks() {
-	until(c.t, time.Minute, "every callback comes", func() bool {
+	until(c.t, 5*time.Minute, "every callback comes", func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		for job := range c.secrets {

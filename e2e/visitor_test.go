@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"net"
+	"net/http"
 	"strings"
 	"time"
 
@@ -39,7 +40,7 @@ func newVisitor(s *proc.Server, header ...string) *visitor {
 // visit asks for a path, which begins with a slash. The location is a copy.
 func (v *visitor) visit(method, path string) (status int, location string, err error) {
 	if v.conn == nil {
-		if v.conn, err = net.DialTimeout("tcp", v.addr, 5*time.Second); err != nil {
+		if v.conn, err = net.DialTimeout("tcp", v.addr, time.Minute); err != nil {
 			return 0, "", err
 		}
 		if v.reader == nil {
@@ -47,7 +48,7 @@ func (v *visitor) visit(method, path string) (status int, location string, err e
 		}
 		v.reader.Reset(v.conn)
 	}
-	if err := v.conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := v.conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		return 0, "", err
 	}
 	v.buf = append(v.buf[:0], method...)
@@ -64,6 +65,18 @@ func (v *visitor) visit(method, path string) (status int, location string, err e
 		return 0, "", fmt.Errorf("%s %s: %w", method, path, err)
 	}
 	return v.resp.Status, string(v.resp.Location), nil
+}
+
+// look is visit for who wants to know where a path leads: while the answer is 503, which says that the store was not
+// read in time, it asks again, for a minute.
+func (v *visitor) look(method, path string) (status int, location string, err error) {
+	for end := time.Now().Add(time.Minute); ; {
+		status, location, err = v.visit(method, path)
+		if err != nil || status != http.StatusServiceUnavailable || time.Now().After(end) {
+			return status, location, err
+		}
+		<-time.After(50 * time.Millisecond)
+	}
 }
 
 func (v *visitor) close() {

@@ -20,7 +20,7 @@ func TestWarmStart(t *testing.T) {
 	proxy, through := testengine.NewProxy(t, newDatabase(t))
 	o := proc.Options{Bin: bin, Data: t.TempDir(), Env: append(onPostgres(through), quick...)}
 	w := &warmStart{t: t, visitor: &http.Client{
-		Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 4},
+		Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 4},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
 	t.Cleanup(w.visitor.CloseIdleConnections)
@@ -31,7 +31,7 @@ func TestWarmStart(t *testing.T) {
 	w.link(`{"destination":"https://example.com/plain","code":"plain"}`)
 	w.link(`{"destination":"https://example.com/ruled","code":"ruled","rules":[{"conditions":[{"type":"language","values":["de"]}],"destination":"https://example.com/de"}]}`)
 	w.link(`{"destination":"https://example.com/late","code":"late","expires_at":"` + time.Now().Add(24*time.Hour).UTC().Format(time.RFC3339) + `"}`)
-	w.link(`{"destination":"https://example.com/past","code":"past","expires_at":"` + time.Now().Add(6*time.Second).UTC().Format(time.RFC3339) + `"}`)
+	w.link(`{"destination":"https://example.com/past","code":"past","expires_at":"` + time.Now().Add(15*time.Second).UTC().Format(time.RFC3339) + `"}`)
 	w.link(`{"destination":"https://example.com/limited","code":"limited","max_clicks":100}`)
 	w.link(`{"destination":"https://example.com/cold","code":"cold"}`)
 	w.link(`{"destination":"https://example.com/off","code":"off"}`)
@@ -58,7 +58,7 @@ func TestWarmStart(t *testing.T) {
 		w.want("/past", "", 410, "")
 		w.want(shared, "", 302, dest+"shop/A%2017")
 	}
-	until(t, time.Minute, "a link expires", func() bool { status, _, _ := w.visit(w.s.Host, "/past", ""); return status == 410 })
+	until(t, 3*time.Minute, "a link expires", func() bool { status, _, _ := w.visit(w.s.Host, "/past", ""); return status == 410 })
 	warm()
 	w.want("/cold", "", 302, dest+"cold")
 	// A link that was visited and then changed is kept as it was changed.
@@ -70,7 +70,7 @@ func TestWarmStart(t *testing.T) {
 	proxy.Refuse()
 	w.start(o)
 	w.away = true
-	until(t, time.Minute, "warm links redirect", func() bool { status, _, _ := w.visit(w.s.Host, "/plain", ""); return status == 302 })
+	until(t, 3*time.Minute, "warm links redirect", func() bool { status, _, _ := w.visit(w.s.Host, "/plain", ""); return status == 302 })
 	const outage = 5
 	for range outage {
 		warm()
@@ -96,16 +96,16 @@ func TestWarmStart(t *testing.T) {
 	w.stop() // in order, although it never reached its database
 
 	w.start(o)
-	until(t, time.Minute, "warm links redirect again", func() bool { status, _, _ := w.visit(w.s.Host, "/late", ""); return status == 302 })
+	until(t, 3*time.Minute, "warm links redirect again", func() bool { status, _, _ := w.visit(w.s.Host, "/late", ""); return status == 302 })
 	warm()
 	proxy.Pass()
-	until(t, time.Minute, "the control plane serves without another start", func() bool {
+	until(t, 3*time.Minute, "the control plane serves without another start", func() bool {
 		status, body := w.readyz(w.s.ControlAddr)
 		return status == 200 && strings.Contains(body, "store: ok")
 	})
 	// A database that has just come back may need another moment.
 	w.away = false
-	until(t, time.Minute, "what was not kept is known", func() bool { status, _, _ := w.visit(w.s.Host, "/unseen", ""); return status == 302 })
+	until(t, 3*time.Minute, "what was not kept is known", func() bool { status, _, _ := w.visit(w.s.Host, "/unseen", ""); return status == 302 })
 	warm()
 	w.want("/cold", "", 404, "")
 	w.want("/nobody", "", 404, "")
@@ -127,7 +127,7 @@ func TestWarmStart(t *testing.T) {
 
 	w.api("GET", "/api/v1/links/lookup?short_url=http://"+w.s.Host+"/plain", nil, &l, 200)
 	const visits = 1 + 1 + outage + 2 // first life, the visit that found it warm, the outage, the third life
-	until(t, time.Minute, "the clicks of all three lives are counted", func() bool {
+	until(t, 3*time.Minute, "the clicks of all three lives are counted", func() bool {
 		var sum struct {
 			Total int `json:"total"`
 		}
@@ -211,7 +211,7 @@ func (w *warmStart) want(path, language string, status int, location string) {
 	w.t.Helper()
 	got, to, _ := w.visit(w.s.Host, path, language)
 	if got == 503 && !w.away { // a database on a busy machine
-		until(w.t, time.Minute, path+" is answered", func() bool { got, to, _ = w.visit(w.s.Host, path, language); return got != 503 })
+		until(w.t, 3*time.Minute, path+" is answered", func() bool { got, to, _ = w.visit(w.s.Host, path, language); return got != 503 })
 	}
 	if got != status || to != location {
 		w.t.Errorf("visit of %s: %d to %q, want %d to %q", path, got, to, status, location)

@@ -29,7 +29,7 @@ import (
 const Key = "terse-e2e-owner-key-0123456789abcdefghij"
 
 // readyWithin bounds the wait for a server to become ready.
-const readyWithin = 60 * time.Second
+const readyWithin = 3 * time.Minute
 
 // Build compiles the program, with build tags if there are any, into dir and returns its
 // path. TERSE_BIN, if set, names a program to use instead of the one without tags.
@@ -61,7 +61,7 @@ func FreeAddr() (string, error) {
 }
 
 // EndWithin bounds the wait for a server that ends by itself, on a busy machine.
-const EndWithin = 20 * time.Second
+const EndWithin = 3 * time.Minute
 
 // Options say what to start.
 type Options struct {
@@ -114,6 +114,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	args = append(args, o.Args...)
 	s.cmd = exec.Command(args[0], args[1:]...)
 	s.cmd.Env = append(Environ(), "TERSE_BOOTSTRAP_KEY="+Key, "TERSE_REDIRECT_ADDR="+o.RedirectAddr, "TERSE_CONTROL_ADDR="+o.ControlAddr)
+	s.cmd.Env = append(s.cmd.Env, "TERSE_SHUTDOWN_TIMEOUT=2m") // a busy machine is no disorderly end
 	s.cmd.Env = append(s.cmd.Env, o.Env...)
 	s.cmd.Stdout, s.cmd.Stderr = s.logs, s.logs
 	s.cmd.SysProcAttr = sysProcAttr()
@@ -152,7 +153,7 @@ func Environ() []string {
 func (s *Server) waitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 30 * time.Second}
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	urls := []string{"http://" + s.RedirectAddr + "/readyz", "http://" + s.ControlAddr + "/readyz"}
@@ -208,7 +209,7 @@ func (s *Server) Stop() error {
 	if err := s.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
-	code, err := s.Wait(time.Minute)
+	code, err := s.Wait(EndWithin)
 	if err == nil && code != 0 {
 		err = fmt.Errorf("terse exited with %d\n%s", code, s.Log())
 	}
