@@ -43,7 +43,7 @@ func TestExplainIsWhatHappens(t *testing.T) {
 	b := setup(t, options{})
 	seen := &witness{}
 	plane, err := redirect.New(redirect.Options{
-		Domains: b.domains, Store: b.store, Recorder: seen, Clock: b.clock, CookieKey: []byte(strings.Repeat("k", 32)),
+		Domains: b.domains, Store: b.store, Recorder: seen, Clock: b.clock, LoadTimeout: time.Minute, CookieKey: []byte(strings.Repeat("k", 32)),
 		Interstitials: func(w terse.WorkspaceID) bool { return b.auth.Settings(w).Interstitials },
 	})
 	if err != nil {
@@ -56,7 +56,7 @@ func TestExplainIsWhatHappens(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- plane.Serve(ln) }()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := plane.Shutdown(ctx); err != nil {
 			t.Error(err)

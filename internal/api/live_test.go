@@ -123,7 +123,7 @@ func TestLiveRevoked(t *testing.T) {
 	defer hub.Close()
 	b := setup(t, options{live: hub, heartbeat: 10 * time.Millisecond})
 	k := b.want(201, request{method: "POST", path: "/api/v1/keys", body: `{"name":"k","scopes":["analytics:read"]}`})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.url+"/api/v1/clicks/live", nil)
 	if err != nil {

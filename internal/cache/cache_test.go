@@ -422,7 +422,7 @@ func TestCloseEndsLoads(t *testing.T) {
 func TestRaces(t *testing.T) {
 	t.Parallel()
 	s := &source{rows: map[string]row{}}
-	c := newTestCache(t, s, func(o *Options[string]) { o.MaxBytes = 4 << 10; o.LoadTimeout = 10 * time.Second })
+	c := newTestCache(t, s, func(o *Options[string]) { o.MaxBytes = 4 << 10; o.LoadTimeout = time.Minute })
 	rounds := 2000
 	if testing.Short() {
 		rounds = 300

@@ -188,7 +188,7 @@ func (w *world) wantLinks() map[terse.LinkNumber][]string {
 // settle waits until the engine knows what the world holds.
 func (w *world) settle(e *engine) {
 	w.t.Helper()
-	limit := time.NewTimer(20 * time.Second)
+	limit := time.NewTimer(2 * time.Minute)
 	defer limit.Stop()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()

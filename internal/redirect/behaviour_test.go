@@ -377,7 +377,7 @@ func dial(t testing.TB, w *world) *rawConn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = nc.Close() })
-	_ = nc.SetDeadline(time.Now().Add(30 * time.Second))
+	_ = nc.SetDeadline(time.Now().Add(2 * time.Minute))
 	return &rawConn{t: t, w: w, nc: nc, br: bufio.NewReaderSize(nc, 32<<10)}
 }
 

@@ -20,7 +20,7 @@ func exchange(t *testing.T, w *world, raw string) []*http.Response {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	_ = nc.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = nc.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := io.WriteString(nc, raw); err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ func talk(t *testing.T, address, raw string, piece int) []byte {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	_ = nc.SetDeadline(time.Now().Add(30 * time.Second))
+	_ = nc.SetDeadline(time.Now().Add(time.Minute))
 	go func() {
 		for rest := raw; len(rest) > 0; {
 			n := min(piece, len(rest))
@@ -146,7 +146,7 @@ func TestPipelines(t *testing.T) {
 // TestMissesDoNotBlockLoops: while the store hangs, cached links are answered on every connection.
 func TestMissesDoNotBlockLoops(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, quiet, func(o *Options) { o.LoadTimeout = 30 * time.Second })
+	w := newWorld(t, quiet, func(o *Options) { o.LoadTimeout = time.Minute })
 	w.link("go.example.com", "hot", "https://example.com/hot")
 	w.link("go.example.com", "cold-1", "https://example.com/cold")
 	w.want("/hot", 302, "https://example.com/hot")

@@ -57,7 +57,7 @@ func TestProxyProtocol(t *testing.T) {
 						t.Fatal(err)
 					}
 					defer nc.Close()
-					_ = nc.SetDeadline(time.Now().Add(20 * time.Second))
+					_ = nc.SetDeadline(time.Now().Add(time.Minute))
 					for rest := tt.in; len(rest) > 0; {
 						n := min(piece, len(rest))
 						if _, err := io.WriteString(nc, rest[:n]); err != nil {

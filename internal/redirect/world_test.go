@@ -45,7 +45,11 @@ func newWorld(t testing.TB, set ...func(*Options)) *world {
 	t.Cleanup(w.domains.Close)
 	w.domain(domains.New{Host: "go.example.com"})
 	w.campaigns = campaigns.New(campaigns.Options{Store: w.store, Clock: clock})
-	o := Options{Domains: w.domains, Campaigns: w.campaigns, Store: w.reader, Recorder: w.clicks, Clock: clock}
+	o := Options{
+		Domains: w.domains, Campaigns: w.campaigns, Store: w.reader, Recorder: w.clicks, Clock: clock,
+		// A busy machine is neither a slow store nor a slow client: tests of these say how long they wait.
+		LoadTimeout: time.Minute, ReadTimeout: time.Minute, WriteTimeout: time.Minute, IdleTimeout: time.Hour,
+	}
 	for _, f := range set {
 		f(&o)
 	}
@@ -146,7 +150,7 @@ func (w *world) serve(wrap func(net.Listener) net.Listener) *world {
 	done := make(chan error, 1)
 	go func() { done <- w.server.Serve(wrap(ln)) }()
 	w.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := w.server.Shutdown(ctx); err != nil {
 			w.t.Errorf("Shutdown: %v", err)
