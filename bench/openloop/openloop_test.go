@@ -42,7 +42,7 @@ func TestRun(t *testing.T) {
 	}
 	var p Progress
 	res, err := Run(t.Context(), Options{
-		Addr: addr, Rate: 2000, Duration: 500 * time.Millisecond, Conns: 8, Progress: &p,
+		Addr: addr, Rate: 2000, Duration: 500 * time.Millisecond, Conns: 8, Timeout: time.Minute, Progress: &p,
 		Target: func(i uint64) *Target { return targets[i%4] },
 	})
 	if err != nil {
@@ -76,7 +76,7 @@ func TestStall(t *testing.T) {
 	})
 	target := &Target{Request: get("/"), Status: 200}
 	res, err := Run(t.Context(), Options{
-		Addr: addr, Rate: 1000, Duration: 400 * time.Millisecond, Conns: 2, Target: func(uint64) *Target { return target },
+		Addr: addr, Rate: 1000, Duration: 400 * time.Millisecond, Conns: 2, Timeout: time.Minute, Target: func(uint64) *Target { return target },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -131,7 +131,7 @@ func TestBroken(t *testing.T) {
 	})
 	target := &Target{Request: get("/"), Status: 200}
 	res, err := Run(t.Context(), Options{
-		Addr: ln.Addr().String(), Rate: 2000, Duration: 500 * time.Millisecond, Conns: 16, Timeout: time.Second,
+		Addr: ln.Addr().String(), Rate: 2000, Duration: 500 * time.Millisecond, Conns: 16, Timeout: time.Minute,
 		Target: func(uint64) *Target { return target },
 	})
 	if err != nil {

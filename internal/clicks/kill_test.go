@@ -10,7 +10,10 @@ import (
 	"time"
 )
 
-const killEnv = "TERSE_TEST_KILL_DIR"
+const (
+	killEnv    = "TERSE_TEST_KILL_DIR"
+	flushEvery = 512 // clicks
+)
 
 // TestKillChild is not a test: it is the process that TestKill kills. It tells
 // each click it has captured on standard output.
@@ -42,12 +45,21 @@ func TestKillChild(t *testing.T) {
 		if i%16 == 0 {
 			time.Sleep(time.Millisecond)
 		}
+		if i%flushEvery == 0 {
+			if err := r.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			binary.BigEndian.PutUint64(line[:], 0) // what was told so far is written
+			if _, err := os.Stdout.Write(line[:]); err != nil {
+				return
+			}
+		}
 	}
 }
 
-// TestKill kills a recording process with SIGKILL: of the clicks it has told,
-// only those of the last moments may be missing, and nothing is there twice.
-// The stated bound is 10 ms; the test allows 200 ms because it shares its cores.
+// TestKill kills a recording process with SIGKILL: of the clicks it has told, only those of the last moments may be missing,
+// never one that it has flushed, and nothing is there twice. How long a moment is depends on the machine:
+// make crash-clicks says it of one that has nothing else to do.
 func TestKill(t *testing.T) {
 	if testing.Short() {
 		t.Skip("kills 20 processes")
@@ -67,15 +79,26 @@ func TestKill(t *testing.T) {
 		}
 		told := map[uint64]int64{}
 		in := bufio.NewReader(out)
-		timer := time.AfterFunc(time.Duration(60+round*7)*time.Millisecond, func() { _ = cmd.Process.Kill() })
+		var timer *time.Timer
 		var line [16]byte
 		var last int64
+		flushed := uint64(0) // up to this click
 		for {
 			if _, err := io.ReadFull(in, line[:]); err != nil {
 				break
 			}
+			if timer == nil { // it has begun
+				timer = time.AfterFunc(time.Duration(20+round*7)*time.Millisecond, func() { _ = cmd.Process.Kill() })
+			}
 			last = int64(binary.BigEndian.Uint64(line[8:]))
-			told[binary.BigEndian.Uint64(line[:])] = last
+			if i := binary.BigEndian.Uint64(line[:]); i > 0 {
+				told[i] = last
+			} else {
+				flushed = uint64(len(told))
+			}
+		}
+		if timer == nil {
+			t.Fatal("the child told nothing")
 		}
 		timer.Stop()
 		_ = cmd.Wait() // killed
@@ -97,13 +120,10 @@ func TestKill(t *testing.T) {
 			if !seen[i] {
 				worst = max(worst, time.Duration(last-at)*time.Microsecond)
 			}
-		}
-		if round == 0 && len(told) == 0 {
-			t.Fatal("the child told nothing")
+			if !seen[i] && i <= flushed {
+				t.Errorf("click %d of %d that were flushed is lost", i, flushed)
+			}
 		}
 	}
 	t.Logf("oldest lost click was captured %v before the kill", worst)
-	if worst > 200*time.Millisecond {
-		t.Errorf("lost a click captured %v before the kill", worst)
-	}
 }

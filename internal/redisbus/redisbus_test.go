@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -135,7 +134,7 @@ func TestAway(t *testing.T) {
 	within(t, e.listening, "subscription")
 	s.Kill()
 	within(t, e.ended, "the end of the subscription")
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := b.Publish(ctx, []byte("x")); err == nil || ctx.Err() != nil {
 		t.Errorf("publish without a server: %v", err)
@@ -211,19 +210,11 @@ func TestReplica(t *testing.T) {
 func TestCheck(t *testing.T) {
 	s := testengine.NewRedis(t, "--requirepass", "hunter2")
 	at := func(user string) string { return strings.Replace(s.URL, "redis://", "redis://"+user, 1) }
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	free := ln.Addr().String()
-	if err := ln.Close(); err != nil {
-		t.Fatal(err)
-	}
 	for _, c := range []struct{ name, url, want string }{
 		{"right", at(":hunter2@"), ""},
 		{"wrong password", at(":hunter3@"), "password of redis.url is wrong"},
 		{"no password", s.URL, "wants a password"},
-		{"nobody there", "redis://:hunter2@" + free + "/0", "nobody listens"},
+		{"nobody there", "redis://:hunter2@127.0.0.1:1/0", "nobody listens"},
 		{"no such host", "redis://:hunter2@no-such-host.invalid:6379/0", "has no address"},
 		{"no such database", strings.Replace(at(":hunter2@"), "/0", "/4711", 1), "DB index"},
 	} {

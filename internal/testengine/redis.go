@@ -60,7 +60,7 @@ func (s *RedisServer) start() error {
 	ended, cmd := make(chan struct{}), s.cmd
 	s.done = ended
 	go func() { _ = cmd.Wait(); close(ended) }()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for {
 		if conn, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", "127.0.0.1:"+s.port); err == nil {
 			_ = conn.Close()
@@ -118,12 +118,12 @@ func (s *RedisServer) signal(sig syscall.Signal) {
 // Do sends a command of words without spaces and returns the first line of the answer.
 func (s *RedisServer) Do(words ...string) string {
 	s.t.Helper()
-	conn, err := (&net.Dialer{Timeout: 10 * time.Second}).DialContext(context.Background(), "tcp", "127.0.0.1:"+s.port)
+	conn, err := (&net.Dialer{Timeout: time.Minute}).DialContext(context.Background(), "tcp", "127.0.0.1:"+s.port)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := fmt.Fprintf(conn, "%s\r\n", strings.Join(words, " ")); err != nil {
 		s.t.Fatal(err)
 	}

@@ -107,13 +107,16 @@ func start(t *testing.T, o Options, env ...string) *Supervisor {
 		o.Exe = os.Args[0]
 	}
 	o.Args = []string{"-test.run=^$"}
-	o.Env, o.Log, o.MemoryLimit, o.MinDelay, o.MaxDelay = env, logs(t), 512<<20, 10*time.Millisecond, 50*time.Millisecond
+	o.Env, o.Log, o.MemoryLimit = env, logs(t), 512<<20
+	if o.MinDelay == 0 {
+		o.MinDelay, o.MaxDelay = 10*time.Millisecond, 50*time.Millisecond
+	}
 	s, err := Start(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
 		if err := s.Stop(ctx); err != nil {
 			t.Error(err)
@@ -122,18 +125,18 @@ func start(t *testing.T, o Options, env ...string) *Supervisor {
 	return s
 }
 
-// until polls a condition of another process, for at most a minute.
+// until polls a condition of another process, for at most three minutes.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
-	limit := time.NewTimer(time.Minute)
+	limit := time.NewTimer(3 * time.Minute)
 	defer limit.Stop()
 	for !ok() {
 		select {
 		case <-tick.C:
 		case <-limit.C:
-			t.Fatalf("waited a minute until %s", what)
+			t.Fatalf("waited three minutes until %s", what)
 		}
 	}
 }
@@ -165,8 +168,9 @@ func TestKill(t *testing.T) {
 				return at > before || at == events
 			})
 		}
+		restarts := s.Restarts()
 		s.kill()
-		until(t, "the child is gone", func() bool { return !s.isOpen() })
+		until(t, "the child is gone", func() bool { return !s.isOpen() || s.Restarts() > restarts })
 	}
 	until(t, "everything is read", func() bool {
 		st := s.Status(t.Context())
@@ -268,7 +272,8 @@ func TestCorrupt(t *testing.T) {
 // (an error, or the torn end that it discards), the spool brings the rows back.
 func TestDamagedWAL(t *testing.T) {
 	dir := t.TempDir()
-	s := start(t, Options{DataDir: dir}, envMode+"=fake", envEvents+"=20000")
+	// No other child comes after the one that is killed: it would close the file in order.
+	s := start(t, Options{DataDir: dir, MinDelay: time.Hour, MaxDelay: time.Hour}, envMode+"=fake", envEvents+"=20000")
 	until(t, "everything is read", func() bool { return s.Status(t.Context()).Rows == 20_000 })
 	s.kill() // leaves a write-ahead log
 	if err := s.Stop(t.Context()); err != nil {
@@ -335,7 +340,7 @@ func TestParentDies(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait() // says that it was killed
-	db, err := duckdb.Open(t.Context(), duckdb.Options{Dir: folder, LockWait: 20 * time.Second})
+	db, err := duckdb.Open(t.Context(), duckdb.Options{Dir: folder, LockWait: 2 * time.Minute})
 	if err != nil {
 		t.Fatalf("the child outlived its parent: %v", err)
 	}

@@ -207,7 +207,7 @@ func TestMirrorLoop(t *testing.T) {
 // await waits for a condition that another goroutine makes true.
 func await(t *testing.T, f func() bool) {
 	t.Helper()
-	deadline := time.NewTimer(time.Minute)
+	deadline := time.NewTimer(3 * time.Minute)
 	defer deadline.Stop()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

@@ -25,7 +25,7 @@ func TestClaim(t *testing.T) {
 	}
 	select {
 	case <-first.Lost(): // the restart is another process
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("a process that was succeeded does not know it")
 	}
 	if err := again.Close(); err != nil {
@@ -52,7 +52,7 @@ func TestClaimOfTheDead(t *testing.T) {
 		t.Fatal(err)
 	}
 	kill(dead)
-	if err := heir.Claim(t.Context(), "heir", time.Minute); err != nil {
+	if err := heir.Claim(t.Context(), "heir", 3*time.Minute); err != nil {
 		t.Fatal(err)
 	}
 }

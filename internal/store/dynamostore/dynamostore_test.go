@@ -49,7 +49,7 @@ func newTable(t testing.TB) dynamostore.Options {
 		Table: fmt.Sprintf("terse-%d-%d", os.Getpid(), tables.Add(1)), Config: cfg, Endpoint: endpoint,
 		BulkShards: 8, KeepExpired: -1, SealAfter: 200 * time.Millisecond, MaintainEvery: -1,
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	db := dynamostore.Client(cfg, endpoint)
 	if err := dynamostore.CreateTable(ctx, db, o.Table); err != nil {
@@ -96,7 +96,7 @@ func opts(t *testing.T) storetest.Opts {
 		// The feed waits for numbers of failed commits until they are sealed.
 		Retry: func(attempt int) bool {
 			<-time.After(20 * time.Millisecond)
-			return attempt < 200
+			return attempt < 3000 // a minute
 		},
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -128,7 +127,7 @@ func TestLostLease(t *testing.T) {
 func TestHalfOpen(t *testing.T) {
 	url := newDatabase(t, "")
 	p, through := testengine.NewProxy(t, url)
-	s := open(t, Options{URL: through, MaxConns: 4, ConnectTimeout: time.Second})
+	s := open(t, Options{URL: through, MaxConns: 4, ConnectTimeout: time.Hour})
 	ctx := context.Background()
 	c := chunkOf(t, s, 1, 10)
 	if err := s.InsertLinks(ctx, c); err != nil {
@@ -137,14 +136,11 @@ func TestHalfOpen(t *testing.T) {
 	before := runtime.NumGoroutine()
 	p.Hold()
 	const callers = 200
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var took []time.Duration
+	var wg sync.WaitGroup // ends only if no call waits for the server or for the connection, which takes an hour here
 	for i := range callers {
 		wg.Go(func() {
 			call, cancel := context.WithTimeout(ctx, 250*time.Millisecond)
 			defer cancel()
-			began := time.Now()
 			dst := make([]terse.Link, 1)
 			err := s.GetLinks(call, []terse.LinkKey{{Number: c.Links[i%10].Number}}, dst)
 			if !errors.Is(err, terse.ErrUnavailable) {
@@ -153,19 +149,12 @@ func TestHalfOpen(t *testing.T) {
 			if _, err := s.GetAlias(call, 1, "alias-0"); !errors.Is(err, terse.ErrUnavailable) {
 				t.Errorf("GetAlias: got error %v, want ErrUnavailable", err)
 			}
-			mu.Lock()
-			took = append(took, time.Since(began))
-			mu.Unlock()
 		})
 	}
 	wg.Wait()
-	// The deadline and a second for a machine that is busy: far from the 15 s of a connection.
-	if worst := slices.Max(took); worst > 5*time.Second {
-		t.Errorf("a call with 250 ms to live took %v", worst)
-	}
 	p.Pass()
 	p.Drop()
-	call, cancel := context.WithTimeout(ctx, 20*time.Second)
+	call, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	for s.Ping(call) != nil {
 		if !pause(call, 50*time.Millisecond) {
@@ -175,8 +164,10 @@ func TestHalfOpen(t *testing.T) {
 	if n := stored(t, s, c); n != len(c.Links) {
 		t.Fatalf("%d links, want %d", n, len(c.Links))
 	}
-	if after := runtime.NumGoroutine(); after > before+50 {
-		t.Errorf("%d goroutines before, %d after %d calls", before, after, callers)
+	for after := runtime.NumGoroutine(); after > before+50; after = runtime.NumGoroutine() { // what was cut off ends by itself
+		if !pause(call, 50*time.Millisecond) {
+			t.Fatalf("%d goroutines before, %d after %d calls", before, after, callers)
+		}
 	}
 }
 

@@ -42,7 +42,7 @@ func newDatabase(t testing.TB, at string) string {
 // exec runs statements on a connection of their own.
 func exec(t testing.TB, address string, statements ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, address)
 	if err != nil {
@@ -92,7 +92,7 @@ func opts(o Options, at string) storetest.Opts {
 		// The feed waits for transactions of the whole server, those of other tests too.
 		Retry: func(attempt int) bool {
 			<-time.After(time.Duration(min(attempt, 50)) * time.Millisecond)
-			return attempt < 200
+			return attempt < 1200 // a minute
 		},
 	}
 }

@@ -173,7 +173,7 @@ func TestClaim(t *testing.T) {
 	}
 	// The claim is taken again after its connection was lost.
 	exec(t, url, "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())")
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for held := false; !held; {
 		if time.Now().After(deadline) {
 			t.Fatal("the claim is not taken again")
@@ -186,7 +186,7 @@ func TestClaim(t *testing.T) {
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := second.Claim(ctx, ClaimOptions{Wait: 10 * time.Second}); err != nil {
+	if err := second.Claim(ctx, ClaimOptions{Wait: time.Minute}); err != nil {
 		t.Fatalf("Claim after the first node has gone: %v", err)
 	}
 }
