@@ -70,19 +70,35 @@ func parsePartition(folder string) (day int64, hour int, ok bool) {
 // content is what a set of clicks is known by when it is compared before and after it was written.
 type content struct {
 	rows, weight int64
-	ids          string // hash of the event ids
+	all          string // hash of every column of every click
 	first, last  string // event id
 	node         string
 }
 
-// contentOf reads it from a source of clicks; cond may be empty.
-func (d *DB) contentOf(ctx context.Context, from, cond string) (c content, err error) {
+// contentOf reads it from a source of clicks in the form of a hot table, but that outcome is an expression of the number; cond may
+// be empty.
+func (d *DB) contentOf(ctx context.Context, from, cond, outcome string) (c content, err error) {
 	if cond != "" {
 		from += " WHERE " + cond
 	}
-	err = d.scan(ctx, "SELECT count(*), coalesce(sum(weight), 0)::BIGINT, coalesce(bit_xor(hash(event_id::VARCHAR)), 0)::VARCHAR, "+
+	list := make([]string, len(columns))
+	for i, col := range columns { // types of files are wider, and a hash depends on the type
+		switch {
+		case col.name == "event_id":
+			list[i] = "event_id::VARCHAR"
+		case col.name == "ts":
+			list[i] = "epoch_ms(ts)"
+		case col.name == "outcome":
+			list[i] = outcome + "::BIGINT"
+		case col.text == nil:
+			list[i] = fmt.Sprintf("%q::BIGINT", col.name)
+		default:
+			list[i] = fmt.Sprintf("%q", col.name)
+		}
+	}
+	err = d.scan(ctx, "SELECT count(*), coalesce(sum(weight), 0)::BIGINT, coalesce(bit_xor(hash("+strings.Join(list, ", ")+")), 0)::VARCHAR, "+
 		"coalesce(min(event_id::VARCHAR), ''), coalesce(max(event_id::VARCHAR), ''), coalesce(min(node), '') FROM "+from,
-		func(r *sql.Rows) error { return r.Scan(&c.rows, &c.weight, &c.ids, &c.first, &c.last, &c.node) })
+		func(r *sql.Rows) error { return r.Scan(&c.rows, &c.weight, &c.all, &c.first, &c.last, &c.node) })
 	return c, err
 }
 
@@ -100,7 +116,7 @@ type writing struct {
 // No clicks: false. The file is not
 // in the tables yet.
 func (d *DB) writeFile(ctx context.Context, w writing) (f file, any bool, err error) {
-	want, err := d.contentOf(ctx, w.from, w.cond)
+	want, err := d.contentOf(ctx, w.from, w.cond, "outcome")
 	if err != nil || want.rows == 0 {
 		return file{}, false, err
 	}
@@ -114,7 +130,7 @@ func (d *DB) writeFile(ctx context.Context, w writing) (f file, any bool, err er
 	if err := d.copyTo(ctx, d.readers, packedFrom(w.from, w.cond), f.path(d.o.Record), keys); err != nil {
 		return file{}, false, err
 	}
-	got, err := d.contentOf(ctx, readParquet(d.o.Record, []file{f}), "")
+	got, err := d.contentOf(ctx, readParquet(d.o.Record, []file{f}), "", outcomeNumber)
 	if err == nil && got != want {
 		err = fmt.Errorf("record: %s reads back as %+v, %+v was written", name, got, want)
 	}

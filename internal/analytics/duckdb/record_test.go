@@ -418,3 +418,28 @@ func TestMoveUnderQueries(t *testing.T) {
 }
 
 func daysOf(days []dayView, _ int64) []dayView { return days }
+
+// TestFileReadsBack: a file in which any column differs from what was written does not replace the clicks. A text with the
+// character that divides those of a joined column reads back as another.
+func TestFileReadsBack(t *testing.T) {
+	for _, column := range []string{"country", "os", "utm_campaign"} {
+		d := open(t, Options{Clock: leapsFrom(inSpan)})
+		events := enginetest.Events(5, 2000)
+		ingest(t, d, &sliceSource{events: events})
+		day := d.days[0]
+		table := tableName(day)
+		if err := d.exec(t.Context(), fmt.Sprintf("UPDATE %s SET %s = 'a' || chr(31) || 'b' WHERE rowid = 0", table, column)); err != nil {
+			t.Fatal(err)
+		}
+		f, any, err := d.writeFile(t.Context(), writing{day: day, hour: wholeDay, from: table})
+		if err == nil || any {
+			t.Errorf("%s: %s passed for what was written, %v", column, f.name, err)
+		}
+		if left, _ := filepath.Glob(filepath.Join(d.o.Record, clicksFolder, "*", "*", "*")); len(left) != 0 {
+			t.Errorf("%s: %v is left", column, left)
+		}
+		if _, any, err := d.writeFile(t.Context(), writing{day: day, hour: wholeDay, from: table, cond: "rowid > 0"}); err != nil || !any {
+			t.Errorf("%s: the others are not written: %v", column, err)
+		}
+	}
+}
