@@ -83,6 +83,7 @@ func clickHouseOptions(cfg *config.Config) (clickhouse.Options, error) {
 	name, err := spoolName(filepath.Join(cfg.Data, spoolNameFile))
 	return clickhouse.Options{
 		URL: c.URL.Reveal(), Source: name, QueryTimeout: c.QueryTimeout, InsertTimeout: c.InsertTimeout, MaxRows: c.InsertRows, MaxConns: c.MaxConns,
+		SweepLinks: cmp.Or(cfg.Analytics.SweepLinks, -1),
 	}, err
 }
 

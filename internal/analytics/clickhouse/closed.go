@@ -180,6 +180,9 @@ func (e *Engine) Tidy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := e.sweepNew(ctx, known, counts); err != nil {
+		return err
+	}
 	return errors.Join(e.closePast(ctx, known, counts), e.retain(ctx, counts), e.collect(ctx), e.auditSoon(ctx))
 }
 
@@ -198,6 +201,9 @@ func (e *Engine) closePast(ctx context.Context, known map[int64]closed, counts m
 	flush := func() error {
 		if len(batch) == 0 {
 			return nil
+		}
+		if err := e.sweepDays(ctx, batch); err != nil {
+			return err
 		}
 		left, err := e.closeDays(ctx, batch, known, counts)
 		open, batch, clicks = min(open, left), nil, 0
@@ -248,7 +254,10 @@ func (e *Engine) closeDays(ctx context.Context, days []int64, known map[int64]cl
 		}
 		done[day] = closed{gen: gen, clicks: counts[day], raw: true, pruned: known[day].pruned}
 	}
-	return open, e.writeClosed(ctx, done)
+	if err := e.writeClosed(ctx, done); err != nil {
+		return open, err
+	}
+	return open, e.forgetSweeps(ctx, slices.Sorted(maps.Keys(done)))
 }
 
 // collect removes rollups that were replaced a while ago.

@@ -52,7 +52,7 @@ func TestStatements(t *testing.T) {
 			b, r := builder{d}, raw{from: q.From, to: q.To}
 			byTag, byLink := q, q
 			byTag.By, byLink.By, byLink.Search = analytics.Tag, analytics.Link, ""
-			list = append(list, createTables(d)...)
+			list = append(append(list, createTables(d)...), createSweeps(d), sweepers("visitor", "visitor != 0", dayIn([]int64{20_000}), 5))
 			list = append(list, b.summary(r, q), b.timeseries(r, q, q.Buckets()), b.breakdown(r, "", q), b.breakdown(r, "", byTag), b.breakdown(r, "", byLink), clicksInto)
 			groups, order := b.conversionsBy(byLink)
 			list = append(list, groups+" -- by "+order, d.mutation("clicks", "DELETE WHERE workspace_id = 3"), d.mutationsLeft("clicks"))

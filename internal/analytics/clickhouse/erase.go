@@ -118,8 +118,14 @@ func (e *Engine) erase(ctx context.Context, er analytics.Erasure) (n int64, err 
 	e.erasing.Unlock()
 	e.writing.Lock()   // what was being written is there now
 	e.writing.Unlock() //nolint:staticcheck // an empty section on purpose
+	cond := erasureCond(er)
+	if swept, err := e.sweptOf(ctx, er); err != nil {
+		return 0, err
+	} else if swept != "" {
+		cond = "(" + cond + " OR " + swept + ")"
+	}
 	days := map[int64]bool{}
-	if err := e.scan(ctx, "SELECT toUInt16(day), toInt64(count()) FROM clicks WHERE "+erasureCond(er)+" GROUP BY day", func(r row) error {
+	if err := e.scan(ctx, "SELECT toUInt16(day), toInt64(count()) FROM clicks WHERE "+cond+" GROUP BY day", func(r row) error {
 		var day uint16
 		var here int64
 		err := r.Scan(&day, &here)
@@ -141,9 +147,12 @@ func (e *Engine) erase(ctx context.Context, er analytics.Erasure) (n int64, err 
 		if err := e.rollWorkspace(ctx, er, days, known); err != nil {
 			return 0, err
 		}
-		if err := e.mutate(ctx, "clicks", "DELETE WHERE "+erasureCond(er)); err != nil {
+		if err := e.mutate(ctx, "clicks", "DELETE WHERE "+cond); err != nil {
 			return 0, err
 		}
+	}
+	if err := e.mutate(ctx, "swept_clicks", "DELETE WHERE "+erasureCond(er)); err != nil {
+		return 0, err
 	}
 	if er.Link != 0 && er.Visitor == 0 {
 		if err := e.eraseRollups(ctx, er); err != nil {

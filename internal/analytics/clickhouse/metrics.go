@@ -16,6 +16,7 @@ type metrics struct {
 	inserts     prometheus.Histogram
 	doubted     prometheus.Counter
 	twice       prometheus.Counter
+	swept       prometheus.Counter
 	restarts    prometheus.Counter
 	maintenance prometheus.Counter
 	gauges      []prometheus.Collector
@@ -37,6 +38,7 @@ func newMetrics(e *Engine) *metrics {
 			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}}),
 		doubted:     counter("clicks_found_total", "Clicks of inserts with an unknown outcome that were found written."),
 		twice:       counter("clicks_twice_total", "Clicks that an audit found stored twice and took out."),
+		swept:       counter("swept_clicks_total", "Clicks that had passed for people and turned out to be of sweeps."),
 		restarts:    counter("restarts_total", "How often work with the server ended with an error and was begun again."),
 		maintenance: counter("maintenance_errors_total", "Maintenance of the tables that failed and is tried again."),
 		gauges: []prometheus.Collector{
@@ -67,7 +69,7 @@ func (m *metrics) inserted(n int, took time.Duration) {
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return append([]prometheus.Collector{m.queries, m.failed, m.clicks, m.inserts, m.doubted, m.twice, m.restarts, m.maintenance}, m.gauges...)
+	return append([]prometheus.Collector{m.queries, m.failed, m.clicks, m.inserts, m.doubted, m.twice, m.swept, m.restarts, m.maintenance}, m.gauges...)
 }
 
 // Describe implements prometheus.Collector.

@@ -39,6 +39,9 @@ func (e *Engine) connect(ctx context.Context) error {
 	e.mu.Lock()
 	e.version = fmt.Sprintf("%d.%d", v.Version.Major, v.Version.Minor)
 	e.mu.Unlock()
+	if err := e.exec(ctx, createSweeps(d)); err != nil {
+		return fmt.Errorf("make tables: %w", err)
+	}
 	e.dialect.Store(d)
 	return e.loadState(ctx)
 }

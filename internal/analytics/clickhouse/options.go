@@ -11,6 +11,7 @@ import (
 	ch "github.com/ClickHouse/clickhouse-go/v2"
 
 	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/analytics"
 )
 
 // MostRows is the largest Options.MaxRows that a configuration may have: so many clicks, at most, were on their way when
@@ -30,6 +31,7 @@ type Options struct {
 	QueryTimeout  time.Duration // of a question; default 10 s
 	InsertTimeout time.Duration // of an insert; default 60 s. A round of maintenance has an hour
 	MaxRows       int           // clicks of an insert at most, which are held in memory; default 32,768
+	SweepLinks    int           // different links that make a sweep (analytics.Sweeps), at least 2; default analytics.SweepLinks; negative: none are looked for
 	MaxConns      int           // connections for questions at most; default 8. There are workConns more for the rest
 	Log           *slog.Logger  // default: discarded
 	Clock         func() time.Time
@@ -41,6 +43,7 @@ func (o *Options) defaults() {
 	o.QueryTimeout = or(o.QueryTimeout, 10*time.Second)
 	o.InsertTimeout = or(o.InsertTimeout, time.Minute)
 	o.MaxRows = or(o.MaxRows, 32_768)
+	o.SweepLinks = or(o.SweepLinks, analytics.SweepLinks)
 	o.MaxConns = or(o.MaxConns, 8)
 	o.scopeRows = or(o.scopeRows, 500)
 	o.topValues = or(o.topValues, 10_000)

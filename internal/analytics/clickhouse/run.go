@@ -50,6 +50,7 @@ type Engine struct {
 	pruned    map[int64]string // conditions that were applied to a day by this process
 	collected time.Time
 	audited   time.Time
+	sweptTo   terse.Millis // clicks before it were looked at for sweeps, late ones aside; 0: none by this process
 
 	mu         sync.RWMutex
 	version    string // of the server

@@ -46,7 +46,7 @@ func forgotten(t *testing.T, d *DB) {
 func TestEraseSweeper(t *testing.T) {
 	now := inSpan.UnixMilli()
 	today := now / dayMillis
-	events := slices.DeleteFunc(sweeping(1, 40_000), func(ev clicks.Event) bool { return dayOf(ev.At) < today-2 || int64(ev.At) >= now })
+	events := slices.DeleteFunc(enginetest.Sweeping(1, 40_000), func(ev clicks.Event) bool { return dayOf(ev.At) < today-2 || int64(ev.At) >= now })
 	o := Options{Dir: t.TempDir(), Record: t.TempDir(), Clock: leapsFrom(inSpan), MemoryLimit: 512 << 20, scopeRows: 20}
 	d, err := Open(t.Context(), o)
 	if err != nil {
@@ -55,7 +55,7 @@ func TestEraseSweeper(t *testing.T) {
 	ingest(t, d, &sliceSource{events: events})
 	sweepAll(t, d)
 	maintain(t, d)
-	classed, _ := reclassed(events)
+	classed, _ := enginetest.Reclassed(events)
 	var want []clicks.Event
 	open1, closed1 := int64(0), int64(0)
 	for i := range events {
@@ -101,7 +101,7 @@ func TestEraseSweeper(t *testing.T) {
 func TestEraseSweeperOfExportedHours(t *testing.T) {
 	now := inSpan.UnixMilli()
 	day := now / dayMillis
-	events := slices.DeleteFunc(sweeping(3, 60_000), func(ev clicks.Event) bool { return dayOf(ev.At) != day || int64(ev.At) >= now })
+	events := slices.DeleteFunc(enginetest.Sweeping(3, 60_000), func(ev clicks.Event) bool { return dayOf(ev.At) != day || int64(ev.At) >= now })
 	o := Options{Dir: t.TempDir(), Record: t.TempDir(), Clock: leapsFrom(inSpan), MemoryLimit: 512 << 20, SweepLinks: -1}
 	d, err := Open(t.Context(), o)
 	if err != nil {
@@ -124,7 +124,7 @@ func TestEraseSweeperOfExportedHours(t *testing.T) {
 		t.Fatal("the hours were not taken over")
 	}
 	sweepAll(t, again)
-	classed, _ := reclassed(events)
+	classed, _ := enginetest.Reclassed(events)
 	var want []clicks.Event
 	for i := range events {
 		if events[i].Workspace != enginetest.Workspace || events[i].Visitor != sweeper {

@@ -1,7 +1,6 @@
 package duckdb
 
 import (
-	"encoding/binary"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -14,89 +13,6 @@ import (
 	"github.com/terselink/terse/internal/analytics/enginetest"
 	"github.com/terselink/terse/internal/clicks"
 )
-
-// sweeping returns events with bursts in them: of visitors and of networks, too small, too slow and just enough, and
-// several that run into each other.
-func sweeping(seed uint64, n int) []clicks.Event {
-	events := enginetest.Events(seed, n)
-	r := rand.New(rand.NewPCG(seed, 5))
-	for i := 0; i+12 < len(events); i += 10 + r.IntN(40) {
-		burst := events[i : i+3+r.IntN(9)]
-		if dayOf(burst[0].At) != dayOf(burst[len(burst)-1].At+5000) {
-			continue
-		}
-		step, base := terse.Millis(r.IntN(700)), burst[0].At
-		first := r.Uint64N(50)
-		for j := range burst {
-			ev := &burst[j]
-			ev.At = base + terse.Millis(j)*step
-			binary.BigEndian.PutUint64(ev.ID[:8], uint64(ev.At)<<16|7<<12) // ids begin with the time
-			ev.Workspace, ev.Bot, ev.BotName = enginetest.Workspace, clicks.Human, ""
-			ev.Link = terse.NewLinkNumber(1, 7, first+uint64(j))
-			ev.Visitor = 1<<63 + 77 // one that does not fit into a signed number
-			if i%3 == 0 {
-				ev.Visitor, ev.ASN, ev.Language = uint64(j+1), 64_500, ""
-			}
-		}
-	}
-	return events
-}
-
-// reclassed returns the events as they are once the sweeps of each day are found: one by one, by definition.
-func reclassed(events []clicks.Event) (list []clicks.Event, n int) {
-	type key struct {
-		workspace terse.WorkspaceID
-		day       int64
-		visitor   uint64
-		asn       uint32
-	}
-	keys := func(ev *clicks.Event) (list []key) {
-		if ev.Bot != clicks.Human || ev.Link == 0 {
-			return nil
-		}
-		k := key{workspace: ev.Workspace, day: dayOf(ev.At)}
-		if v := k; ev.Visitor != 0 {
-			v.visitor = ev.Visitor
-			list = append(list, v)
-		}
-		if v := k; ev.ASN != 0 && ev.Language == "" {
-			v.asn = ev.ASN
-			list = append(list, v)
-		}
-		return list
-	}
-	of := map[key][]*clicks.Event{}
-	for i := range events {
-		for _, k := range keys(&events[i]) {
-			of[k] = append(of[k], &events[i])
-		}
-	}
-	swept := map[*clicks.Event]bool{}
-	for _, group := range of {
-		for _, start := range group {
-			links := map[terse.LinkNumber]bool{}
-			var window []*clicks.Event
-			for _, ev := range group {
-				if ev.At >= start.At && ev.At <= start.At+2000 {
-					links[ev.Link] = true
-					window = append(window, ev)
-				}
-			}
-			for _, ev := range window {
-				swept[ev] = swept[ev] || len(links) >= 5
-			}
-		}
-	}
-	list = slices.Clone(events)
-	for i := range events {
-		if swept[&events[i]] {
-			ev := &list[i]
-			ev.Bot, ev.BotName, ev.Visitor, ev.Repeat = clicks.BotScanner, "Sweep", 0, false
-			n++
-		}
-	}
-	return list, n
-}
 
 func sweepAll(t testing.TB, d *DB) {
 	t.Helper()
@@ -114,8 +30,8 @@ func TestSweepsAgree(t *testing.T) {
 	}
 	for seed := range seeds {
 		today := dayOf(terse.MillisOf(inSpan))
-		events := slices.DeleteFunc(sweeping(seed, n), func(ev clicks.Event) bool { return dayOf(ev.At) < today-3 || dayOf(ev.At) > today })
-		want, swept := reclassed(events)
+		events := slices.DeleteFunc(enginetest.Sweeping(seed, n), func(ev clicks.Event) bool { return dayOf(ev.At) < today-3 || dayOf(ev.At) > today })
+		want, swept := enginetest.Reclassed(events)
 		if swept < len(events)/20 || swept > len(events)/2 {
 			t.Fatalf("%d of %d clicks are swept: the test proves little", swept, len(events))
 		}
@@ -169,8 +85,8 @@ func TestSweepsAgree(t *testing.T) {
 // count right when the database is made again from them, and when the day is closed.
 func TestSweepsOfExportedHours(t *testing.T) {
 	day := dayOf(terse.MillisOf(inSpan))
-	events := slices.DeleteFunc(sweeping(3, 60_000), func(ev clicks.Event) bool { return dayOf(ev.At) != day })
-	want, swept := reclassed(events)
+	events := slices.DeleteFunc(enginetest.Sweeping(3, 60_000), func(ev clicks.Event) bool { return dayOf(ev.At) != day })
+	want, swept := enginetest.Reclassed(events)
 	if swept < 50 {
 		t.Fatalf("only %d clicks are swept", swept)
 	}
