@@ -124,7 +124,8 @@ func (c *Clicks) Next() *clicks.Imported {
 	at := c.from + terse.Millis(c.hour)*3_600_000 + second*1000 + terse.Millis(c.r.IntN(1000))
 
 	bits := c.r.Uint64()
-	place := &countries[c.countries[int(bits%uint64(len(c.countries)))]]
+	home := int(c.countries[int(bits%uint64(len(c.countries)))])
+	place := &countries[home]
 	link := &c.links[c.link()]
 	im := &c.click
 	code, referrer, query := im.Code, im.Referrer[:0], im.Query[:0] // their memory is used again
@@ -152,12 +153,12 @@ func (c *Clicks) Next() *clicks.Imported {
 		im.Flags |= clicks.FlagQR
 	}
 	agent := int(c.agents[int(bits>>16%uint64(len(c.agents)))])
-	im.Client = c.clients[agent*len(countries)+int(c.countries[int(bits%uint64(len(c.countries)))])]
+	im.Client = c.clients[agent*len(countries)+home]
 	im.Referrer = append(im.Referrer[:0], referrers[c.referrers[int(bits>>24%uint64(len(c.referrers)))]].url...)
 	im.Query = append(im.Query[:0], queries[c.queries[int(bits>>32%uint64(len(c.queries)))]].query...)
-	// People: as many as half of the clicks of a day, each of them in one country with one browser.
-	people := uint64(max(1, c.o.Clicks/c.o.Days/2))
-	im.Visitor = (c.r.Uint64N(people)*uint64(len(agents))+uint64(agent)+1)*0x9e3779b97f4a7c15 ^ uint64(at/86_400_000)*0xd1342543de82ef95 | 1
+	// People: each of them in one country with one browser, as addresses and agents are. Of six one comes again that day.
+	people := uint64(max(1, 3*c.o.Clicks/c.o.Days*agents[agent].weight*place.weight/1e4))
+	im.Visitor = (c.r.Uint64N(people)*uint64(len(c.clients))+uint64(agent*len(countries)+home)+1)*0x9e3779b97f4a7c15 ^ uint64(at/86_400_000)*0xd1342543de82ef95 | 1
 	return im
 }
 
