@@ -195,7 +195,7 @@ func clockFrom(t time.Time) func() time.Time {
 	return func() time.Time { return t.Add(time.Since(began)) }
 }
 
-// panel is one question. counts: the budget holds for it; crossed filters are listed beside it.
+// panel is one question. counts: the budget holds for it; what reads all clicks is listed beside it.
 type panel struct {
 	name   string
 	ask    func(context.Context) error
@@ -243,7 +243,13 @@ func panelsOf(db *duckdb.DB, q analytics.Query) []panel {
 		{"one filter: summary", summary(with(func(c *analytics.Query) { c.Filters = []analytics.Filter{only(analytics.Country, "DE")} })), true},
 		{"crossed filters: summary", summary(with(func(c *analytics.Query) {
 			c.Filters = []analytics.Filter{only(analytics.Country, "DE"), only(analytics.Device, "mobile")}
-		})), false},
+		})), true},
+		{"crossed filters: by source", func(ctx context.Context) error {
+			_, err := db.Breakdown(ctx, with(func(c *analytics.Query) {
+				c.By, c.Filters = analytics.Source, []analytics.Filter{only(analytics.Country, "DE"), only(analytics.Device, "mobile")}
+			}))
+			return err
+		}, true},
 		{"one tag: summary", summary(with(func(c *analytics.Query) { c.Scope.Tag = "vip" })), false},
 		{"by tag", by(analytics.Tag), false},
 		{"one filter: chart by day", series(with(func(c *analytics.Query) { c.Filters = []analytics.Filter{only(analytics.Country, "DE")} })), false},

@@ -95,6 +95,13 @@ func (d *DB) Summary(ctx context.Context, q analytics.Query) (analytics.Summary,
 				return err
 			}
 		}
+		for _, c := range p.cubed {
+			var st statement
+			text := st.cubedSummary(c, q)
+			if err := d.addSummary(ctx, &r, text, st.args); err != nil {
+				return err
+			}
+		}
 		var st statement
 		text := st.summary(p.raw, q)
 		return d.addSummary(ctx, &r, text, st.args)
@@ -152,6 +159,11 @@ func (d *DB) Timeseries(ctx context.Context, q analytics.Query) (analytics.Times
 				return err
 			}
 		}
+		for _, c := range p.cubed {
+			if err := d.addCubedTimeseries(ctx, c, q, starts, r.Points); err != nil {
+				return err
+			}
+		}
 		var st statement
 		text := st.timeseries(p.raw, q, starts)
 		if text == "" {
@@ -163,8 +175,7 @@ func (d *DB) Timeseries(ctx context.Context, q analytics.Query) (analytics.Times
 			if err := rows.Scan(&i, &p.Clicks, &p.Visitors, &p.Bots, &p.QR); err != nil {
 				return err
 			}
-			to := &r.Points[i]
-			to.Clicks, to.Visitors, to.Bots, to.QR = to.Clicks+p.Clicks, to.Visitors+p.Visitors, to.Bots+p.Bots, to.QR+p.QR
+			addPoint(&r.Points[i], p)
 			return nil
 		}, st.args...)
 	})
@@ -192,7 +203,7 @@ func (d *DB) Breakdown(ctx context.Context, q analytics.Query) (analytics.Breakd
 			return err
 		}
 		var st statement
-		text := st.breakdown(p.rolled, p.raw, q)
+		text := st.breakdown(p, q)
 		if text == "" {
 			return nil
 		}

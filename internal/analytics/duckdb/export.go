@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/terselink/terse"
@@ -98,7 +99,7 @@ func (d *DB) maintain(ctx context.Context) error {
 const batchClicks = 2_000_000
 
 // closePast closes the days that are over: those with a hot table, and those that a new database
-// found in the record without rollups.
+// found in the record without rollups. Of the days whose rollups are of an earlier version the last one is closed again.
 func (d *DB) closePast(ctx context.Context) error {
 	var batch []change
 	var clicks int64
@@ -133,7 +134,17 @@ func (d *DB) closePast(ctx context.Context) error {
 		}
 		batch, clicks = append(batch, c), clicks+n
 	}
-	return flush()
+	if err := flush(); err != nil {
+		return err
+	}
+	for _, v := range slices.Backward(days) {
+		if v.outdated && v.raw() {
+			c := d.rewriting(v.day, "")
+			c.same = true
+			return d.replaceDays(ctx, c)
+		}
+	}
+	return nil
 }
 
 // isPast reports whether a time (Unix ms) lies so far back that its clicks are in the tables, late
@@ -319,12 +330,20 @@ func (d *DB) readFiles(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	return d.scan(ctx, "SELECT day FROM rolled", func(r *sql.Rows) error {
-		var day int64
-		err := r.Scan(&day)
-		d.rolled[day] = true
+	return d.scan(ctx, "SELECT day, version FROM rolled", func(r *sql.Rows) error {
+		var day, version int64
+		err := r.Scan(&day, &version)
+		d.noteRolled(day, version)
 		return err
 	})
+}
+
+// noteRolled remembers, before Ingest runs, that a day is in the rollups.
+func (d *DB) noteRolled(day, version int64) {
+	d.rolled[day] = true
+	if version < rollupVersion {
+		d.outdated[day] = true
+	}
 }
 
 // noteThrough remembers, before Ingest runs, up to which place of the spool the clicks of an hour are in cold files.

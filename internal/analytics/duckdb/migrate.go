@@ -5,10 +5,37 @@ import (
 	"fmt"
 )
 
-// migrate brings a file of schema version 1 to the present one, in one transaction. Version 1
-// had raw clicks alone, with unsigned numbers where the record has signed ones; its
+// migrate brings a file of an earlier schema version to the present one, in one transaction.
+func (d *DB) migrate(ctx context.Context, from string, days []int64) error {
+	list := fromSchema2()
+	if from == "1" {
+		list = fromSchema1(days)
+	}
+	list = append(list, fmt.Sprintf(`UPDATE meta SET "value" = '%s' WHERE "key" = 'schema'`, schemaVersion))
+	if err := d.write(ctx, func(ctx context.Context) error {
+		for _, q := range list {
+			if err := d.exec(ctx, q); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		return fmt.Errorf("migrate from schema %s: %w", from, err)
+	}
+	d.o.Log.Info("the analytics file was brought to the present schema", "from", from, "days", len(days))
+	return nil
+}
+
+// fromSchema2: version 2 had no cubes. Days are rolled up again by and by.
+func fromSchema2() []string {
+	return append(createCubes(),
+		"ALTER TABLE rday ADD COLUMN cubes BIGINT DEFAULT 0", "ALTER TABLE rday ALTER cubes SET NOT NULL",
+		"ALTER TABLE rolled ADD COLUMN version BIGINT DEFAULT 1", "ALTER TABLE rolled ALTER version SET NOT NULL")
+}
+
+// fromSchema1: version 1 had raw clicks alone, with unsigned numbers where the record has signed ones; its
 // days become hot tables, which are then moved into the record like any other.
-func (d *DB) migrate(ctx context.Context, days []int64) error {
+func fromSchema1(days []int64) []string {
 	list := createState()
 	for _, day := range days {
 		t := tableName(day)
@@ -19,18 +46,5 @@ func (d *DB) migrate(ctx context.Context, days []int64) error {
 		list = append(list, fmt.Sprintf("ALTER TABLE %s ALTER visitor TYPE BIGINT USING (CASE WHEN visitor > 9223372036854775807 THEN (visitor::HUGEINT - 18446744073709551616)::BIGINT ELSE visitor::BIGINT END)", t))
 	}
 	// Facts come from the store again.
-	list = append(list, "DROP TABLE IF EXISTS link_tags", "DROP TABLE IF EXISTS campaign_tags", "DROP TABLE IF EXISTS conversions", `DELETE FROM meta WHERE "key" = '`+factsKey+`'`)
-	list = append(list, fmt.Sprintf(`UPDATE meta SET "value" = '%s' WHERE "key" = 'schema'`, schemaVersion))
-	if err := d.write(ctx, func(ctx context.Context) error {
-		for _, q := range list {
-			if err := d.exec(ctx, q); err != nil {
-				return err
-			}
-		}
-		return nil
-	}); err != nil {
-		return fmt.Errorf("migrate from schema 1: %w", err)
-	}
-	d.o.Log.Info("the analytics file was brought to the present schema", "days", len(days))
-	return nil
+	return append(list, "DROP TABLE IF EXISTS link_tags", "DROP TABLE IF EXISTS campaign_tags", "DROP TABLE IF EXISTS conversions", `DELETE FROM meta WHERE "key" = '`+factsKey+`'`)
 }

@@ -64,6 +64,7 @@ type Options struct {
 	idleLook  time.Duration                   // how often a spool without news is looked at; default 5 s
 	scopeRows int                             // see defaultScopeRows
 	topValues int                             // see defaultTopValues
+	cubeShare int                             // see defaultCubeShare
 }
 
 func (o *Options) defaults() {
@@ -115,6 +116,9 @@ func (o *Options) defaults() {
 	if o.topValues == 0 {
 		o.topValues = defaultTopValues
 	}
+	if o.cubeShare == 0 {
+		o.cubeShare = defaultCubeShare
+	}
 }
 
 // DB is an open analytics file. Queries may run at once from many goroutines;
@@ -134,6 +138,7 @@ type DB struct {
 	files      map[string]file             // all of the record, by name
 	cold       map[int64][]file            // whose clicks are in no hot table, by day; lists are never changed in place
 	rolled     map[int64]bool              // days whose clicks, late ones aside, are in the rollups
+	outdated   map[int64]bool              // of them those whose rollups are of an earlier version
 	unrecorded map[dayHour]clicks.Position // of hours with clicks that are in no file: a place before the first of them
 	generation int64                       // grows when clicks move from one place to another
 	merged     int64                       // the last day in link_totals
@@ -203,7 +208,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		}
 	}
 	d := &DB{o: o, path: filepath.Join(o.Dir, FileName), rows: map[int64]int64{}, dirty: map[int64]bool{}, lastCheckpoint: o.Clock(),
-		files: map[string]file{}, cold: map[int64][]file{}, rolled: map[int64]bool{}, exported: map[dayHour]int64{}, lookedAt: map[dayHour]time.Time{},
+		files: map[string]file{}, cold: map[int64][]file{}, rolled: map[int64]bool{}, outdated: map[int64]bool{}, exported: map[dayHour]int64{}, lookedAt: map[dayHour]time.Time{},
 		through: map[dayHour]clicks.Position{}, pruned: map[int64]string{}, unrecorded: map[dayHour]clicks.Position{}, looked: map[int64]string{}, sweepDays: map[int64]bool{}, swept: map[int64]int64{}, merged: -1, slots: make(chan struct{}, o.Readers)}
 	if o.Store != nil {
 		d.mirror = newMirror(d, o.Store)
@@ -336,8 +341,8 @@ func (d *DB) readState(ctx context.Context, fresh bool) error {
 	if err != nil {
 		return err
 	}
-	if schema == "1" {
-		if err := d.migrate(ctx, d.days); err != nil {
+	if schema != schemaVersion {
+		if err := d.migrate(ctx, schema, d.days); err != nil {
 			return err
 		}
 	}
@@ -395,7 +400,7 @@ func (d *DB) readMeta(ctx context.Context) (string, error) {
 		return "", err
 	}
 	schema := meta["schema"]
-	if schema != schemaVersion && schema != "1" {
+	if schema != schemaVersion && schema != "1" && schema != "2" {
 		return "", &terse.Error{Code: terse.CodePrecondition, Message: fmt.Sprintf(
 			"the analytics file has schema version %q, this program knows %q", schema, schemaVersion)}
 	}

@@ -138,7 +138,7 @@ func TestNarrowed(t *testing.T) {
 
 // TestVersion1: files of the first version are read beside those of this one, and a day is written anew in this one.
 func TestVersion1(t *testing.T) {
-	o := Options{Dir: t.TempDir(), Record: t.TempDir(), Clock: leapsFrom(inSpan), MemoryLimit: 512 << 20, SweepLinks: -1, scopeRows: 20}
+	o := Options{Dir: t.TempDir(), Record: t.TempDir(), Clock: leapsFrom(inSpan), MemoryLimit: 512 << 20, SweepLinks: -1, scopeRows: 20, cubeShare: -1}
 	events := enginetest.Events(42, 4000)
 	d, err := Open(t.Context(), o)
 	if err != nil {

@@ -12,10 +12,11 @@ import (
 	"github.com/terselink/terse/internal/analytics"
 )
 
-// plan says which days of a query are read from the rollups and which are read raw. Both
+// plan says which days of a query are read from the rollups, which from cubes and which are read raw. All
 // give the same numbers (TestConformance), so the choice is one of speed alone.
 type plan struct {
 	rolled []int64
+	cubed  []cubed
 	raw    []dayView
 }
 
@@ -106,40 +107,46 @@ func (d *DB) split(ctx context.Context, days []dayView, q analytics.Query, dim a
 // onlyRaw is the plan of a query that the rollups know nothing of.
 func onlyRaw(days []dayView, q analytics.Query) plan { return plan{raw: rawDays(within(days, q))} }
 
-// planSummary: whole days, with no filter or one value of one dimension.
-func (d *DB) planSummary(ctx context.Context, days []dayView, q analytics.Query) (plan, error) {
+// planSummary: whole days, with no filter or one value of one dimension, or with filters that a cube has.
+func (d *DB) planSummary(ctx context.Context, days []dayView, q analytics.Query) (p plan, err error) {
 	whole := func(v dayView) bool { return inDay(q, v.day) == "" }
 	switch {
 	case len(q.Filters) == 0 && q.RedirectsOnly():
-		return d.split(ctx, days, q, "", false, whole)
+		p, err = d.split(ctx, days, q, "", false, whole)
 	case len(q.Filters) == 1 && !q.Filters[0].Not && len(q.Filters[0].Values) == 1 && q.Filters[0].Dim != analytics.Tag && (q.RedirectsOnly() || q.Filters[0].Dim == analytics.Outcome):
-		return d.split(ctx, days, q, q.Filters[0].Dim, true, whole)
+		p, err = d.split(ctx, days, q, q.Filters[0].Dim, true, whole)
+	default:
+		p = onlyRaw(days, q)
 	}
-	return onlyRaw(days, q), nil
+	if err != nil {
+		return p, err
+	}
+	return d.cube(ctx, p, days, q, "", whole)
 }
 
-// planBreakdown: whole days, with filters on nothing but the dimension itself.
-func (d *DB) planBreakdown(ctx context.Context, days []dayView, q analytics.Query) (plan, error) {
-	if q.By == analytics.Tag || q.Search != "" || !q.RedirectsOnly() && q.By != analytics.Outcome {
-		return onlyRaw(days, q), nil
+// planBreakdown: whole days, with filters on nothing but the dimension itself, or with filters and a search that a cube has.
+func (d *DB) planBreakdown(ctx context.Context, days []dayView, q analytics.Query) (p plan, err error) {
+	whole := func(v dayView) bool { return inDay(q, v.day) == "" }
+	crossed := slices.ContainsFunc(q.Filters, func(f analytics.Filter) bool { return f.Dim != q.By })
+	if crossed || q.By == analytics.Tag || q.Search != "" || !q.RedirectsOnly() && q.By != analytics.Outcome {
+		p = onlyRaw(days, q)
+	} else if p, err = d.split(ctx, days, q, q.By, len(q.Filters) > 0, whole); err != nil {
+		return p, err
 	}
-	for _, f := range q.Filters {
-		if f.Dim != q.By {
-			return onlyRaw(days, q), nil
-		}
-	}
-	return d.split(ctx, days, q, q.By, len(q.Filters) > 0, func(v dayView) bool { return inDay(q, v.day) == "" })
+	return d.cube(ctx, p, days, q, q.By, whole)
 }
 
 // planTimeseries: no filter, and points whose bounds lie on quarters of an hour and whose
-// visitors the rollup has (analytics.Segment).
-func (d *DB) planTimeseries(ctx context.Context, days []dayView, q analytics.Query, starts []terse.Millis) (plan, error) {
+// visitors the rollup has (analytics.Segment); or filters that a cube has and whole days within one point.
+func (d *DB) planTimeseries(ctx context.Context, days []dayView, q analytics.Query, starts []terse.Millis) (p plan, err error) {
 	if len(q.Filters) > 0 || !q.RedirectsOnly() || q.Interval == analytics.Minute {
-		return onlyRaw(days, q), nil
-	}
-	return d.split(ctx, days, q, "", false, func(v dayView) bool {
+		p = onlyRaw(days, q)
+	} else if p, err = d.split(ctx, days, q, "", false, func(v dayView) bool {
 		return !slices.ContainsFunc(q.DaySegments(starts, v.day), func(g analytics.Segment) bool { return !g.Known() })
-	})
+	}); err != nil {
+		return p, err
+	}
+	return d.cube(ctx, p, days, q, "", func(v dayView) bool { return inDay(q, v.day) == "" && len(q.DaySegments(starts, v.day)) == 1 })
 }
 
 // planSlots: no filter, and a range whose ends lie on quarters of an hour.

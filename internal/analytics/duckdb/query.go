@@ -238,28 +238,33 @@ func bucket(interval analytics.Interval, starts []terse.Millis, day int64) strin
 }
 
 // breakdown returns the statement of a Breakdown: rows of value, clicks, visitors,
-// label, and the same three totals in each: clicks, visitors, values. The values of rolled
-// days come from the rollup.
-func (s *statement) breakdown(rolled []int64, days []dayView, q analytics.Query) string {
+// label, and the same three totals in each: clicks, visitors, values. The values of closed
+// days come from the rollups.
+func (s *statement) breakdown(p plan, q analytics.Query) string {
 	label := "''"
 	if q.By == analytics.Link {
 		label = "max(domain || '/' || code)"
 	}
 	var inner string
 	if q.By == analytics.Tag {
-		inner = s.tagDays(days, q)
+		inner = s.tagDays(p.raw, q)
 	} else {
-		inner = s.union(days, func(from string, day int64) string {
+		inner = s.union(p.raw, func(from string, day int64) string {
 			return fmt.Sprintf("SELECT %s AS k, sum(weight) AS c, count(DISTINCT visitor) FILTER (visitor <> 0) AS v, %s AS l, false AS other FROM %s WHERE %s AND %s AND %s%s GROUP BY k",
 				columnOf(q.By, s.text), label, from, s.where(q)+s.search(q), s.redirected(q), chosen(q.Bots), inDay(q, day))
 		})
 	}
-	if len(rolled) > 0 {
-		if inner != "" {
-			inner += "\nUNION ALL "
-		}
-		inner += s.rolledBreakdown(rolled, q)
+	var parts []string
+	if inner != "" {
+		parts = append(parts, inner)
 	}
+	if len(p.rolled) > 0 {
+		parts = append(parts, s.rolledBreakdown(p.rolled, q))
+	}
+	for _, c := range p.cubed {
+		parts = append(parts, s.cubedBreakdown(c, q))
+	}
+	inner = strings.Join(parts, "\nUNION ALL ")
 	if inner == "" {
 		return ""
 	}

@@ -36,6 +36,9 @@ func closed(t *testing.T, o Options, events []clicks.Event) *DB {
 	if o.scopeRows == 0 {
 		o.scopeRows = 20
 	}
+	if o.cubeShare == 0 {
+		o.cubeShare = -1
+	}
 	o.SweepLinks = -1 // the reference knows none; TestSweepsAgree
 	d := open(t, o)
 	ingest(t, d, &sliceSource{events: events})
@@ -75,7 +78,7 @@ func TestConformanceRecord(t *testing.T) {
 			return d
 		},
 		"rebuilt": func(t *testing.T, events []clicks.Event) *DB {
-			o := Options{Dir: t.TempDir(), Record: t.TempDir(), Clock: leapsFrom(inSpan), MemoryLimit: 512 << 20, SweepLinks: -1, scopeRows: 20}
+			o := Options{Dir: t.TempDir(), Record: t.TempDir(), Clock: leapsFrom(inSpan), MemoryLimit: 512 << 20, SweepLinks: -1, scopeRows: 20, cubeShare: -1}
 			first, err := Open(t.Context(), o)
 			if err != nil {
 				t.Fatal(err)
@@ -148,8 +151,14 @@ func TestRollupsAreUsed(t *testing.T) {
 		t.Errorf("one filter: %d days from rollups, %v", len(p.rolled), err)
 	}
 	q.Filters = append(q.Filters, analytics.Filter{Dim: analytics.Country, Values: []string{"DE"}})
-	if p, err := d.planSummary(t.Context(), days, q); err != nil || len(p.rolled) != 0 {
-		t.Errorf("crossed filters: %d days from rollups, %v", len(p.rolled), err)
+	if p, err := d.planSummary(t.Context(), days, q); err != nil || len(p.rolled) != 0 || len(p.cubed) != 1 || len(p.cubed[0].days) < 15 {
+		t.Errorf("crossed filters: %+v, %v", p.cubed, err)
+	}
+	for _, by := range []analytics.Dimension{analytics.City, analytics.Campaign, analytics.UTMCampaign, analytics.Bot} {
+		q.By = by
+		if p, err := d.planBreakdown(t.Context(), days, q); err != nil || len(p.rolled) != 0 || len(p.cubed) != 1 || len(p.cubed[0].days) < 15 {
+			t.Errorf("crossed filters by %s: %+v, %v", by, p.cubed, err)
+		}
 	}
 }
 
@@ -326,7 +335,7 @@ func TestReconcile(t *testing.T) {
 // TestRetention: raw clicks go when their time is over, by workspace and for bots earlier; the numbers stay, also
 // in a database that is made again; then the rollups go.
 func TestRetention(t *testing.T) {
-	o := Options{Dir: t.TempDir(), Record: t.TempDir(), Clock: leapsFrom(inSpan), MemoryLimit: 512 << 20, SweepLinks: -1, scopeRows: 20}
+	o := Options{Dir: t.TempDir(), Record: t.TempDir(), Clock: leapsFrom(inSpan), MemoryLimit: 512 << 20, SweepLinks: -1, scopeRows: 20, cubeShare: -1}
 	events := enginetest.Events(42, 20_000)
 	d, err := Open(t.Context(), o)
 	if err != nil {

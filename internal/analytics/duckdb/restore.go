@@ -12,6 +12,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/terselink/terse/internal/clicks"
@@ -30,6 +31,7 @@ func (d *DB) reconcile(ctx context.Context, fresh bool) error {
 		clear(d.files)
 		clear(d.cold)
 		clear(d.rolled)
+		clear(d.outdated)
 		d.coldRows.Store(0)
 		return d.adopt(ctx, found)
 	}
@@ -205,8 +207,8 @@ func (d *DB) adoptRollups(ctx context.Context, whole map[int64]file) error {
 		if !ok {
 			continue
 		}
-		load := append(append(forgetRollups(day), d.loadRollups(day)...), fmt.Sprintf("INSERT INTO rolled VALUES (%d)", day))
-		match := d.rollupsMatch(ctx, day, cmp.Or(whole[day].origin, whole[day].name))
+		version, match := d.rollupsMatch(ctx, day, cmp.Or(whole[day].origin, whole[day].name))
+		load := append(forgetRollups(day), d.loadRollups(day, version)...)
 		if !match {
 			if len(d.cold[day]) > 0 || fileSize(d.rollupFile(day, "rday")) > 0 || fileSize(d.rollupFile(day, "rlink")) == 0 {
 				continue // made again when the day is closed
@@ -225,22 +227,28 @@ func (d *DB) adoptRollups(ctx context.Context, whole map[int64]file) error {
 			return err
 		}
 		if match {
-			d.rolled[day] = true
+			d.noteRolled(day, version)
 		}
 	}
 	return nil
 }
 
-// rollupsMatch reports whether the four files of a day are there and of the clicks in the
-// file of that name; "" are clicks that have been removed.
-func (d *DB) rollupsMatch(ctx context.Context, day int64, name string) bool {
+// rollupsMatch reports whether the files of the rollups of a day are there and of the clicks in the
+// file of that name, and their version; "" are clicks that have been removed.
+func (d *DB) rollupsMatch(ctx context.Context, day int64, name string) (version int64, match bool) {
 	for _, t := range rollupTables {
+		if version == 1 && slices.Contains(cubeTables, t) {
+			continue
+		}
 		keys, err := d.parquetKeys(ctx, d.rollupFile(day, t))
 		if err != nil || name != "" && keys["terse_of"] != name {
-			return false
+			return 0, false
+		}
+		if version, err = strconv.ParseInt(cmp.Or(keys[rollupVersionKey], "1"), 10, 64); err != nil || version > rollupVersion {
+			return 0, false
 		}
 	}
-	return name != "" || len(d.cold[day]) == 0
+	return version, name != "" || len(d.cold[day]) == 0
 }
 
 // describe reads the rows of a file and the place of the spool it goes up to.

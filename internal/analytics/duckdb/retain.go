@@ -89,6 +89,7 @@ func (d *DB) dropRollups(ctx context.Context, day int64) error {
 	}
 	d.mu.Lock()
 	delete(d.rolled, day)
+	delete(d.outdated, day)
 	d.generation++
 	d.mu.Unlock()
 	for _, t := range rollupTables {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -21,6 +22,8 @@ import (
 //	r15    one row for each scope and quarter of an hour with clicks
 //	rdim   one row for each scope, dimension and value
 //	rlink  one row for each link: what LinkTotals needs
+//
+// and the cubes of filters that cross (cube.go).
 //
 // Scopes are the workspace, each domain, and those campaigns and links that had at least
 // scopeRows clicks that day: the others are read raw, which is as quick, since clicks lie
@@ -81,18 +84,23 @@ const scopeKey = "workspace_id INTEGER NOT NULL, scope UTINYINT NOT NULL, id BIG
 // createRollups makes the tables.
 func createRollups() []string {
 	numbers := measureList(func(m measure) string { return m.name + " BIGINT NOT NULL" })
-	return []string{
-		"CREATE TABLE rday (day BIGINT NOT NULL, " + scopeKey + ", " + numbers + ")",
-		"CREATE TABLE r15 (day BIGINT NOT NULL, " + scopeKey + ", slot UTINYINT NOT NULL, clicks_p BIGINT NOT NULL, clicks_b BIGINT NOT NULL, " +
+	return append(createCubes(),
+		"CREATE TABLE rday (day BIGINT NOT NULL, "+scopeKey+", "+numbers+", cubes BIGINT NOT NULL DEFAULT 0)",
+		"CREATE TABLE r15 (day BIGINT NOT NULL, "+scopeKey+", slot UTINYINT NOT NULL, clicks_p BIGINT NOT NULL, clicks_b BIGINT NOT NULL, "+
 			"qr_p BIGINT NOT NULL, qr_b BIGINT NOT NULL, v15 BIGINT NOT NULL, v60 BIGINT NOT NULL, firsts BIGINT NOT NULL, lasts BIGINT NOT NULL)",
-		"CREATE TABLE rdim (day BIGINT NOT NULL, " + scopeKey + ", dim VARCHAR NOT NULL, num BIGINT NOT NULL, txt VARCHAR NOT NULL, other BOOLEAN NOT NULL, label VARCHAR NOT NULL, " + numbers + ")",
+		"CREATE TABLE rdim (day BIGINT NOT NULL, "+scopeKey+", dim VARCHAR NOT NULL, num BIGINT NOT NULL, txt VARCHAR NOT NULL, other BOOLEAN NOT NULL, label VARCHAR NOT NULL, "+numbers+")",
 		"CREATE TABLE rlink (day BIGINT NOT NULL, workspace_id INTEGER NOT NULL, link_id BIGINT NOT NULL, clicks BIGINT NOT NULL, last BIGINT NOT NULL)",
 		"CREATE TABLE link_totals (workspace_id INTEGER NOT NULL, link_id BIGINT NOT NULL, clicks BIGINT NOT NULL, last BIGINT NOT NULL)",
-		"CREATE TABLE rolled (day BIGINT NOT NULL)",
-	}
+		"CREATE TABLE rolled (day BIGINT NOT NULL, version BIGINT NOT NULL)")
 }
 
-var rollupTables = []string{"rday", "r15", "rdim", "rlink"}
+var rollupTables = []string{"rday", "r15", "rdim", "rlink", "rcube", "rset"}
+
+// rollupVersion is what rollups are made as now; days of an earlier version are rolled up again (outdated). Version 1 had no cubes.
+const rollupVersion = 2
+
+// rollupVersionKey is the note of the version in the footer of a file; version 1 had none.
+const rollupVersionKey = "terse_version"
 
 // forgetRollups returns the statements that take a day out of the tables.
 func forgetRollups(day int64) []string {
@@ -103,17 +111,19 @@ func forgetRollups(day int64) []string {
 	return list
 }
 
-// loadRollups returns the statements that load a day from its files.
-func (d *DB) loadRollups(day int64) []string {
-	list := make([]string, len(rollupTables))
-	for i, t := range rollupTables {
-		list[i] = d.loadRollup(day, t)
+// loadRollups returns the statements that load a day from its files, which are of a version.
+func (d *DB) loadRollups(day, version int64) []string {
+	var list []string
+	for _, t := range rollupTables {
+		if version > 1 || !slices.Contains(cubeTables, t) {
+			list = append(list, d.loadRollup(day, t))
+		}
 	}
-	return list
+	return append(list, fmt.Sprintf("INSERT INTO rolled VALUES (%d, %d)", day, version))
 }
 
 func (d *DB) loadRollup(day int64, table string) string {
-	return "INSERT INTO " + table + " SELECT * FROM " + parquet(quote(d.rollupFile(day, table)))
+	return "INSERT INTO " + table + " BY NAME SELECT * FROM " + parquet(quote(d.rollupFile(day, table)))
 }
 
 func (d *DB) rollupDir(day int64) string {
@@ -145,7 +155,7 @@ func (d *DB) rollUp(ctx context.Context, changes []prepared) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	r := rollup{ctx: ctx, conn: conn, src: readParquet(d.o.Record, files), scopeRows: d.o.scopeRows, topValues: d.o.topValues}
+	r := rollup{ctx: ctx, conn: conn, src: readParquet(d.o.Record, files), scopeRows: d.o.scopeRows, topValues: d.o.topValues, cubeShare: d.o.cubeShare}
 	r.drop()
 	defer r.drop()
 	if len(files) > 0 {
@@ -159,7 +169,7 @@ func (d *DB) rollUp(ctx context.Context, changes []prepared) (err error) {
 		}
 		for _, t := range rollupTables {
 			// Which clicks they are of: after a crash in the middle they are not those of the file.
-			if err := d.copyTo(ctx, conn, d.rollupOf(p, t), d.rollupFile(p.day, t), map[string]string{"terse_of": p.file.name}); err != nil {
+			if err := d.copyTo(ctx, conn, d.rollupOf(p, t), d.rollupFile(p.day, t), map[string]string{"terse_of": p.file.name, rollupVersionKey: strconv.Itoa(rollupVersion)}); err != nil {
 				return fmt.Errorf("roll up: %w", err)
 			}
 		}
@@ -169,16 +179,16 @@ func (d *DB) rollUp(ctx context.Context, changes []prepared) (err error) {
 
 // rollup is one computation, in temporary tables named new_ and the like.
 type rollup struct {
-	ctx                  context.Context
-	conn                 *sql.Conn
-	src                  string
-	scopeRows, topValues int
+	ctx                             context.Context
+	conn                            *sql.Conn
+	src                             string
+	scopeRows, topValues, cubeShare int
 }
 
 var rollupTemps = []string{"new_rday", "new_r15", "new_rdim", "new_rlink", "hot_campaigns", "hot_links", "domains", "counts", "people", "folded", "seen"}
 
 func (r *rollup) drop() {
-	for _, t := range rollupTemps {
+	for _, t := range slices.Concat(rollupTemps, cubeTemps) {
 		_, _ = r.conn.ExecContext(context.WithoutCancel(r.ctx), "DROP TABLE IF EXISTS temp."+t) // at worst it lives as long as the connection
 	}
 }
@@ -239,6 +249,7 @@ func (r *rollup) compute() error {
 		add("INSERT INTO people SELECT %s, '%s', %s, %s, count(DISTINCT visitor), count(DISTINCT hash(visitor, link_id)) FROM %s WHERE %s AND %s GROUP BY %s, v",
 			rollupKey, dim, num, txt, r.scoped(v), red, aVisit, rollupKey)
 	}
+	list = append(list, r.cubing()...)
 	list = append(list, r.pivot()...)
 	list = append(list, r.slots()...)
 	add("CREATE TEMP TABLE new_rlink AS SELECT %s AS day, workspace_id, link_id, sum(weight)::BIGINT AS clicks, epoch_ms(max(ts)) AS last FROM %s WHERE outcome = 'redirect' AND bot = 0 AND link_id <> 0 GROUP BY ALL",
@@ -272,7 +283,8 @@ func (r *rollup) pivot() []string {
 	top := strconv.Itoa(r.topValues)
 	list := []string{
 		"CREATE TEMP TABLE folded AS SELECT " + value + ", coalesce(max(label), '') AS label, " + numbers + " FROM counts LEFT JOIN people USING (" + value + ") GROUP BY " + value,
-		"CREATE TEMP TABLE new_rday AS SELECT " + rollupKey + ", " + names + " FROM folded WHERE dim = ''",
+		"CREATE TEMP TABLE new_rday AS SELECT " + rollupKey + ", " + names + ", coalesce(cubes, 0)::BIGINT AS cubes FROM folded LEFT JOIN " +
+			"(SELECT day, workspace_id, bit_or(1::BIGINT << cube) AS cubes FROM new_cubes GROUP BY ALL) USING (day, workspace_id) WHERE dim = ''",
 		"CREATE TEMP TABLE new_rdim AS WITH ranked AS MATERIALIZED (" + ranked + ") SELECT " + value + ", false AS other, label, " + names + " FROM ranked WHERE rank <= " + top +
 			" UNION ALL SELECT " + rollupKey + ", dim, 0, '', true, '', " + sums + " FROM ranked WHERE rank > " + top + " GROUP BY " + rollupKey + ", dim",
 	}

@@ -16,7 +16,9 @@ type dayView struct {
 	hot    bool
 	cold   []file
 	rolled bool // the rollups hold all of it
-	swept  bool // some clicks of the files may have another class by now (sweep.go)
+	// outdated: they are of an earlier version.
+	outdated bool
+	swept    bool // some clicks of the files may have another class by now (sweep.go)
 	// without is a condition of clicks of the files that are left out, on what the files say; "": none are.
 	without string
 	root    string
@@ -103,7 +105,7 @@ func (d *DB) view() ([]dayView, int64) {
 	views := make([]dayView, len(days))
 	for i, day := range days {
 		_, hot := slices.BinarySearch(d.days, day)
-		views[i] = dayView{day: day, hot: hot, cold: d.cold[day], rolled: d.rolled[day] && !hot, swept: d.sweepDays[day], root: d.o.Record}
+		views[i] = dayView{day: day, hot: hot, cold: d.cold[day], rolled: d.rolled[day] && !hot, outdated: d.outdated[day] && !hot, swept: d.sweepDays[day], root: d.o.Record}
 	}
 	return views, d.generation
 }

@@ -1,0 +1,168 @@
+package duckdb
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/terselink/terse/internal/analytics"
+)
+
+// Cubes answer filters that cross. A cube of a closed day has one row for each combination of the values of
+// a few dimensions (a cell), class of bots and outcome. Clicks of any filter on them are sums.
+//
+// So are visitors, though they are distinct: one whose clicks of the day all lie in one cell is a number of that cell. The
+// others are in rset by the set of cells that they came in: how many they are, once for each of the cells. The visitors of a
+// filter are the sum over its cells, and over the sets that have one of them. A visitor is a hash of
+// address and agent, so place and client hardly vary within it, and sets are few. The same holds for unique clicks, which
+// are pairs of visitor and link.
+//
+//	rcube  a row for each cube, cell, class of bots and outcome
+//	rset   a row for each cell of a set
+//
+// A query takes the first cube that has all of its dimensions. rday says which cubes there are.
+type cube struct {
+	dims []analytics.Dimension
+}
+
+var cubes = []cube{
+	{[]analytics.Dimension{analytics.Country, analytics.Language, analytics.Device, analytics.OS, analytics.Browser}},
+	{[]analytics.Dimension{analytics.Country, analytics.Language, analytics.Device, analytics.OS, analytics.Browser, analytics.Region, analytics.City}},
+	{[]analytics.Dimension{analytics.Country, analytics.Device, analytics.OS, analytics.Browser, analytics.Domain, analytics.Campaign, analytics.Trigger}},
+	{[]analytics.Dimension{analytics.Country, analytics.Device, analytics.OS, analytics.Browser, analytics.Domain, analytics.Trigger, analytics.Referrer, analytics.Source,
+		analytics.UTMSource, analytics.UTMMedium, analytics.UTMCampaign}},
+}
+
+// defaultCubeShare: a workspace has a cube on days with at least so many clicks for each of the cube's rows. Clicks
+// of other days are as quick to read.
+const defaultCubeShare = 3
+
+// What rset counts.
+const (
+	setVisitors = iota
+	setUniques
+)
+
+// has reports whether the cube can be asked by a dimension. The class of bots is in all of them.
+func (c cube) has(d analytics.Dimension) bool {
+	return d == analytics.Bot || slices.Contains(c.dims, d)
+}
+
+// cubeDimensions are the dimensions of all cubes, the columns of rcube.
+var cubeDimensions = func() (list []analytics.Dimension) {
+	for _, c := range cubes {
+		for _, d := range c.dims {
+			if !slices.Contains(list, d) {
+				list = append(list, d)
+			}
+		}
+	}
+	return list
+}()
+
+// emptyOf is the value of a dimension's column where a cube does not have it.
+func emptyOf(d analytics.Dimension) string {
+	if d.Numeric() {
+		return "0::BIGINT"
+	}
+	return "''"
+}
+
+// createCubes makes the tables.
+func createCubes() []string {
+	var cols strings.Builder
+	for _, d := range cubeDimensions {
+		typ := "VARCHAR"
+		if d.Numeric() {
+			typ = "BIGINT"
+		}
+		fmt.Fprintf(&cols, "%s %s NOT NULL, ", dimensionColumns[d], typ)
+	}
+	return []string{
+		"CREATE TABLE rcube (day BIGINT NOT NULL, workspace_id INTEGER NOT NULL, cube INTEGER NOT NULL, cell INTEGER NOT NULL, " + cols.String() +
+			"bot INTEGER NOT NULL, outcome VARCHAR NOT NULL, clicks BIGINT NOT NULL, deduped BIGINT NOT NULL, qr BIGINT NOT NULL, visitors BIGINT NOT NULL, uniques BIGINT NOT NULL)",
+		"CREATE TABLE rset (day BIGINT NOT NULL, workspace_id INTEGER NOT NULL, cube INTEGER NOT NULL, kind INTEGER NOT NULL, set_no INTEGER NOT NULL, cell INTEGER NOT NULL, n BIGINT NOT NULL)",
+	}
+}
+
+var cubeTables = []string{"rcube", "rset"}
+
+// cubeTemps are the temporary tables of cubing.
+var cubeTemps = []string{"new_rcube", "new_rset", "new_cubes", "visits", "cells", "alone", "sets", "numbered", "togethers"}
+
+// cubing returns the statements that make new_rcube, new_rset and new_cubes, which says what a workspace has.
+func (r *rollup) cubing() []string {
+	var list []string
+	add := func(format string, args ...any) { list = append(list, fmt.Sprintf(format, args...)) }
+	hashes := make([]string, len(cubes))
+	for i, c := range cubes {
+		hashes[i] = c.hash() + " AS " + hashName(i)
+	}
+	// A hash of 64 bits stands for the cell until all are known, as it does for the pair of visitor and link.
+	add("CREATE TEMP TABLE visits AS SELECT DISTINCT %s AS day, workspace_id, visitor, link_id, %s FROM %s WHERE outcome = 'redirect' AND bot = 0 AND visitor <> 0", dayColumn, strings.Join(hashes, ", "), r.src)
+	add("CREATE TEMP TABLE cells (day BIGINT, workspace_id INTEGER, cube INTEGER, h UBIGINT, %s, bot INTEGER, outcome VARCHAR, clicks BIGINT, deduped BIGINT, qr BIGINT, n BIGINT)", columnTypes(cubeDimensions))
+	add("CREATE TEMP TABLE alone (day BIGINT, workspace_id INTEGER, cube INTEGER, h UBIGINT, visitors BIGINT, uniques BIGINT)")
+	add("CREATE TEMP TABLE sets (day BIGINT, workspace_id INTEGER, cube INTEGER, kind INTEGER, cells UBIGINT[], n BIGINT)")
+	for i, c := range cubes {
+		cols := make([]string, len(cubeDimensions))
+		for j, d := range cubeDimensions {
+			if cols[j] = emptyOf(d); slices.Contains(c.dims, d) {
+				cols[j] = dimensionColumns[d]
+			}
+		}
+		add(`INSERT INTO cells SELECT %s AS day, workspace_id, %d, %s, %s, bot, outcome, sum(weight), coalesce(sum(weight) FILTER ("repeat" = 0), 0), coalesce(sum(weight) FILTER ("trigger" = 'qr'), 0), count(*) FROM %s GROUP BY ALL`,
+			dayColumn, i, c.hash(), strings.Join(cols, ", "), r.src)
+	}
+	for kind, who := range []string{"visitor", "visitor, link_id"} {
+		ends := make([]string, len(cubes))
+		for i := range cubes {
+			ends[i] = fmt.Sprintf("min(%[1]s) AS %[1]s, max(%[1]s) AS %[1]s_last", hashName(i))
+		}
+		add("CREATE OR REPLACE TEMP TABLE togethers AS SELECT day, workspace_id, %s, %s FROM visits GROUP BY day, workspace_id, %s", who, strings.Join(ends, ", "), who)
+		counts := [2]string{"0", "0"}
+		counts[kind] = "count(*)"
+		for i := range cubes {
+			h := hashName(i)
+			add("INSERT INTO alone SELECT day, workspace_id, %d, %s, %s FROM togethers WHERE %s = %s_last GROUP BY day, workspace_id, %s", i, h, strings.Join(counts[:], ", "), h, h, h)
+			add("INSERT INTO sets SELECT day, workspace_id, %d, %d, cells, count(*) FROM (SELECT day, workspace_id, list_sort(list_distinct(list(%s))) AS cells FROM visits SEMI JOIN (SELECT * FROM togethers WHERE %s <> %s_last) USING (day, workspace_id, %s) GROUP BY day, workspace_id, %s) GROUP BY ALL",
+				i, kind, h, h, h, who, who)
+		}
+	}
+	const key = "day, workspace_id, cube"
+	add("CREATE TEMP TABLE numbered AS SELECT %s, h, row_number() OVER (PARTITION BY %s ORDER BY h)::INTEGER AS cell FROM (SELECT DISTINCT %s, h FROM cells)", key, key, key)
+	add("CREATE TEMP TABLE new_cubes AS WITH sizes AS (SELECT %s, count(*) AS rows, sum(n) AS clicks FROM cells GROUP BY ALL), shared AS (SELECT %s, sum(len(cells)) AS rows FROM sets GROUP BY ALL) "+
+		"SELECT %s FROM sizes LEFT JOIN shared USING (%s) WHERE (sizes.rows + coalesce(shared.rows, 0)) * %d <= clicks", key, key, key, key, r.cubeShare)
+	names := columnNames(cubeDimensions)
+	add("CREATE TEMP TABLE new_rcube AS WITH a AS (SELECT %s, h, sum(visitors)::BIGINT AS visitors, sum(uniques)::BIGINT AS uniques FROM alone GROUP BY ALL) "+
+		"SELECT %s, cell, %s, bot, outcome, clicks, deduped, qr, CASE WHEN bot = 0 AND outcome = 'redirect' THEN coalesce(visitors, 0) ELSE 0 END AS visitors, CASE WHEN bot = 0 AND outcome = 'redirect' THEN coalesce(uniques, 0) ELSE 0 END AS uniques "+
+		"FROM cells SEMI JOIN new_cubes USING (%s) JOIN numbered USING (%s, h) LEFT JOIN a USING (%s, h)", key, key, names, key, key, key)
+	add("CREATE TEMP TABLE new_rset AS SELECT %s, kind, set_no, cell, n FROM (SELECT %s, kind, row_number() OVER (PARTITION BY %s ORDER BY kind, cells)::INTEGER AS set_no, unnest(cells) AS h, n FROM sets SEMI JOIN new_cubes USING (%s)) JOIN numbered USING (%s, h)",
+		key, key, key, key, key)
+	return list
+}
+
+// hash is the expression of a click's cell.
+func (c cube) hash() string { return "hash(" + columnNames(c.dims) + ")" }
+
+func hashName(i int) string { return "h" + strconv.Itoa(i) }
+
+func columnNames(dims []analytics.Dimension) string {
+	list := make([]string, len(dims))
+	for i, d := range dims {
+		list[i] = dimensionColumns[d]
+	}
+	return strings.Join(list, ", ")
+}
+
+// columnTypes are the columns with their types.
+func columnTypes(dims []analytics.Dimension) string {
+	list := make([]string, len(dims))
+	for i, d := range dims {
+		list[i] = dimensionColumns[d] + " VARCHAR"
+		if d.Numeric() {
+			list[i] = dimensionColumns[d] + " BIGINT"
+		}
+	}
+	return strings.Join(list, ", ")
+}

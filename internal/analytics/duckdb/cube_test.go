@@ -1,0 +1,238 @@
+package duckdb
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/analytics"
+	"github.com/terselink/terse/internal/analytics/enginetest"
+	"github.com/terselink/terse/internal/clicks"
+)
+
+// crossedQuery returns a random query of whole UTC days that a cube has.
+func crossedQuery(r *rand.Rand, c cube, events []clicks.Event) analytics.Query {
+	for {
+		dim := func() analytics.Dimension { return c.dims[r.IntN(len(c.dims))] }
+		q := analytics.Query{Workspace: enginetest.Workspace, From: enginetest.SpanFrom + terse.Millis(r.IntN(20))*dayMillis, Interval: analytics.Day, By: dim(), Limit: 1000,
+			Bots: []analytics.Bots{analytics.BotsExclude, analytics.BotsInclude, analytics.BotsOnly}[r.IntN(3)]}
+		q.To = q.From + terse.Millis(1+r.IntN(30))*dayMillis
+		sample := &events[r.IntN(len(events))]
+		if c.has(analytics.Campaign) && r.IntN(3) == 0 {
+			q.Scope.Campaign = sample.Campaign
+		} else if c.has(analytics.Domain) && r.IntN(3) == 0 {
+			q.Scope.Domain = sample.Domain
+		}
+		for range 1 + r.IntN(3) {
+			f := analytics.Filter{Dim: dim(), Not: r.IntN(3) == 0}
+			for range 1 + r.IntN(3) {
+				f.Values = append(f.Values, f.Dim.Of(&events[r.IntN(len(events))]))
+			}
+			q.Filters = append(q.Filters, f)
+		}
+		if r.IntN(4) == 0 {
+			q.Filters = append(q.Filters, analytics.Filter{Dim: analytics.Bot, Values: []string{analytics.Bot.Of(sample)}})
+		}
+		if n, err := q.Normalize(); err == nil {
+			return n
+		}
+	}
+}
+
+// sameCrossed asks both engines the same.
+func sameCrossed(t *testing.T, d *DB, ref analytics.Engine, q analytics.Query) {
+	t.Helper()
+	ctx := t.Context()
+	equal := func(what string, want, got any, err error) {
+		t.Helper()
+		if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(analytics.Summary{}, "LagMs"), cmpopts.EquateEmpty()); diff != "" || err != nil {
+			t.Fatalf("%s of %+v (-want +got):\n%s%v", what, q, diff, err)
+		}
+	}
+	wantS, _ := ref.Summary(ctx, q)
+	gotS, err := d.Summary(ctx, q)
+	equal("summary", wantS, gotS, err)
+	wantB, _ := ref.Breakdown(ctx, q)
+	gotB, err := d.Breakdown(ctx, q)
+	equal("breakdown", wantB, gotB, err)
+	wantT, _ := ref.Timeseries(ctx, q)
+	gotT, err := d.Timeseries(ctx, q)
+	equal("timeseries", wantT, gotT, err)
+}
+
+// TestCubes: random filters that cross give the same numbers from cubes as from the clicks one at a time, and cubes are what they
+// are read from.
+func TestCubes(t *testing.T) {
+	events := enginetest.Events(42, 6000)
+	d, ref := closed(t, Options{}, events), enginetest.NewReference(events)
+	r := rand.New(rand.NewPCG(42, 3))
+	fromCubes := 0
+	for range 12 {
+		for _, c := range cubes {
+			q := crossedQuery(r, c, events)
+			sameCrossed(t, d, ref, q)
+			days, _ := d.view()
+			p, err := d.planSummary(t.Context(), days, q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range p.cubed {
+				fromCubes += len(c.days)
+			}
+			for _, v := range p.raw { // bots with a visitor, of the first days, are read one by one
+				if v.rolled && (q.Bots == analytics.BotsExclude || v.day >= dayOf(enginetest.SpanFrom)+8) {
+					t.Errorf("%s is read from clicks for %+v", date(v.day), q)
+				}
+			}
+		}
+	}
+	if fromCubes < 100 {
+		t.Errorf("only %d days were read from cubes", fromCubes)
+	}
+}
+
+// TestSets: visitors that came in the same two cells are one set, each of them counts once however many of the
+// cells a filter has.
+func TestSets(t *testing.T) {
+	events := enginetest.Events(42, 4000)
+	noon := enginetest.SpanFrom + dayMillis/2
+	events = slices.DeleteFunc(events, func(ev clicks.Event) bool { return dayOf(ev.At) == dayOf(noon) })
+	add := func(visitor uint64, country, browser string) {
+		ev := clicks.Event{At: noon + terse.Millis(len(events)), Workspace: enginetest.Workspace, Link: 5, Visitor: visitor, Country: country, Device: "mobile", Browser: browser, Weight: 1}
+		binary.BigEndian.PutUint64(ev.ID[:8], uint64(ev.At)<<16|7<<12)
+		ev.ID[8] = 1 << 7
+		events = append(events, ev)
+	}
+	for visitor := range uint64(3) {
+		add(visitor+1, "DE", "Chrome")
+		add(visitor+1, "AT", "Chrome")
+	}
+	add(4, "DE", "Chrome")
+	d := closed(t, Options{}, events)
+	var n, rows int64
+	if err := d.readers.QueryRowContext(t.Context(), fmt.Sprintf("SELECT sum(n), count(*) FROM rset WHERE day = %d AND cube = 0 AND kind = %d", dayOf(noon), setVisitors)).Scan(&n, &rows); err != nil || n != 6 || rows != 2 {
+		t.Errorf("%d in %d rows, %v; want 3 in each of two", n, rows, err)
+	}
+	q := analytics.Query{Workspace: enginetest.Workspace, From: enginetest.SpanFrom, To: enginetest.SpanFrom + dayMillis, By: analytics.Country}
+	for _, test := range []struct {
+		countries        []string
+		clicks, visitors int64
+	}{{[]string{"DE"}, 4, 4}, {[]string{"AT"}, 3, 3}, {[]string{"AT", "DE"}, 7, 4}} {
+		q.Filters = []analytics.Filter{{Dim: analytics.Device, Values: []string{"mobile"}}, {Dim: analytics.Country, Values: test.countries}}
+		s, err := d.Summary(t.Context(), q)
+		if err != nil || s.Clicks != test.clicks || s.Visitors != test.visitors || s.UniqueClicks != test.visitors {
+			t.Errorf("%v: %+v, %v", test.countries, s, err)
+		}
+	}
+	b, err := d.Breakdown(t.Context(), q)
+	want := []analytics.Value{{Value: "DE", Clicks: 4, Visitors: 4}, {Value: "AT", Clicks: 3, Visitors: 3}}
+	if err != nil || !cmp.Equal(want, b.Data) || b.Total != 7 {
+		t.Errorf("by country: %+v, %v", b, err)
+	}
+}
+
+// TestSmallDays: cubes that would have about as many rows as there are clicks are left out.
+func TestSmallDays(t *testing.T) {
+	events := enginetest.Events(42, 4000)
+	d, ref := closed(t, Options{cubeShare: 1000}, events), enginetest.NewReference(events)
+	var n int64
+	if err := d.readers.QueryRowContext(t.Context(), "SELECT (SELECT count(*) FROM rcube) + (SELECT count(*) FROM rset) + (SELECT sum(cubes) FROM rday)").Scan(&n); err != nil || n != 0 {
+		t.Errorf("%d, %v", n, err)
+	}
+	r := rand.New(rand.NewPCG(42, 4))
+	for range 4 {
+		sameCrossed(t, d, ref, crossedQuery(r, cubes[0], events))
+	}
+}
+
+// downgrade makes of a database, and of the rollups in its record, what the version before cubes had.
+func downgrade(t *testing.T, d *DB) {
+	t.Helper()
+	exec := func(q string) {
+		t.Helper()
+		if err := d.exec(t.Context(), q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for day := range d.rolled {
+		for _, table := range cubeTables {
+			if err := os.Remove(d.rollupFile(day, table)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, table := range []string{"rday", "r15", "rdim", "rlink"} {
+			keys, err := d.parquetKeys(t.Context(), d.rollupFile(day, table))
+			if err != nil {
+				t.Fatal(err)
+			}
+			rows := "SELECT * FROM " + parquet(quote(d.rollupFile(day, table)))
+			if table == "rday" {
+				rows = "SELECT * EXCLUDE (cubes) FROM " + parquet(quote(d.rollupFile(day, table)))
+			}
+			if err := d.copyTo(t.Context(), d.readers, rows, d.rollupFile(day, table), map[string]string{"terse_of": keys["terse_of"]}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, q := range []string{"BEGIN", "DROP TABLE rcube", "DROP TABLE rset", "ALTER TABLE rday DROP COLUMN cubes", "ALTER TABLE rolled DROP COLUMN version", `UPDATE meta SET "value" = '2' WHERE "key" = 'schema'`, "COMMIT"} {
+		exec(q)
+	}
+}
+
+// TestUpgrade: a database without cubes, or a record without them and no database, answers as before, and has them after a while.
+func TestUpgrade(t *testing.T) {
+	events := enginetest.Events(42, 4000)
+	ref := enginetest.NewReference(events)
+	for _, lost := range []bool{false, true} {
+		t.Run(fmt.Sprintf("lost=%v", lost), func(t *testing.T) {
+			o := Options{Dir: t.TempDir(), Record: t.TempDir(), Clock: leapsFrom(inSpan), MemoryLimit: 512 << 20, SweepLinks: -1, scopeRows: 20, cubeShare: -1}
+			old, err := Open(t.Context(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ingest(t, old, &sliceSource{events: events})
+			maintain(t, old)
+			downgrade(t, old)
+			if err := old.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if lost {
+				if err := SetAside(o.Dir, inSpan); err != nil {
+					t.Fatal(err)
+				}
+			}
+			d := open(t, o)
+			if lost {
+				ingest(t, d, &sliceSource{events: events})
+			}
+			if len(d.rolled) != 18 || len(d.outdated) != 18 {
+				t.Fatalf("%d days in rollups, %d of an earlier version", len(d.rolled), len(d.outdated))
+			}
+			merged := d.merged
+			r := rand.New(rand.NewPCG(42, 5))
+			sameCrossed(t, d, ref, crossedQuery(r, cubes[0], events))
+			enginetest.Compare(t, d, events, 5, 4)
+			for len(d.outdated) > 0 {
+				before := len(d.outdated)
+				maintain(t, d)
+				if len(d.outdated) != before-1 {
+					t.Fatalf("%d days of an earlier version, then %d", before, len(d.outdated))
+				}
+			}
+			if len(d.rolled) != 18 || !lost && d.merged != merged {
+				t.Errorf("%d days in rollups, totals up to %d", len(d.rolled), d.merged)
+			}
+			for _, c := range cubes {
+				sameCrossed(t, d, ref, crossedQuery(r, c, events))
+			}
+			enginetest.Compare(t, d, events, 6, 4)
+		})
+	}
+}
