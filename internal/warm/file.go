@@ -29,6 +29,7 @@ import (
 	"time"
 
 	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/linkjson"
 )
 
 // Content is what a file holds.
@@ -80,26 +81,6 @@ type document struct {
 	Data      json.RawMessage   `json:"data"`
 }
 
-// link is the payload of a link.
-type link struct {
-	Number         terse.LinkNumber    `json:"number"`
-	Workspace      terse.WorkspaceID   `json:"workspace"`
-	Campaign       terse.CampaignID    `json:"campaign,omitempty"`
-	Version        uint64              `json:"version"`
-	CreatedAt      terse.Millis        `json:"created_at"`
-	UpdatedAt      terse.Millis        `json:"updated_at"`
-	ExpiresAt      terse.Millis        `json:"expires_at,omitempty"`
-	Code           string              `json:"code"`
-	Destination    string              `json:"destination,omitempty"`
-	Values         string              `json:"values,omitempty"`
-	ExternalID     string              `json:"external_id,omitempty"`
-	Status         terse.Status        `json:"status,omitempty"`
-	ByCode         bool                `json:"by_code,omitempty"`
-	DefaultExpiry  bool                `json:"default_expiry,omitempty"`
-	RedirectStatus uint16              `json:"redirect_status,omitempty"`
-	Settings       *terse.LinkSettings `json:"settings,omitempty"`
-}
-
 // Append appends the bytes of a file. Links that do not fit into limit bytes are left out.
 func Append(dst []byte, c *Content, limit int) ([]byte, error) {
 	start := len(dst)
@@ -128,10 +109,7 @@ func Append(dst []byte, c *Content, limit int) ([]byte, error) {
 	}
 	for i := range c.Links {
 		l := &c.Links[i]
-		b, err := json.Marshal(link{
-			l.Number, l.Workspace, l.Campaign, l.Version, l.CreatedAt, l.UpdatedAt, l.ExpiresAt, l.Code, l.Destination, l.Values, l.ExternalID, l.Status, l.ByCode,
-			l.DefaultExpiry, l.RedirectStatus, l.Settings,
-		})
+		b, err := linkjson.Marshal(l)
 		if err != nil {
 			return nil, fmt.Errorf("encode link %s: %w", l.Number, err)
 		}
@@ -206,18 +184,14 @@ func (c *Content) record(kind byte, payload []byte) error {
 		doc.Kind = terse.KindCampaign
 		c.Campaigns = append(c.Campaigns, doc)
 	case recordLink:
-		var l link
-		if err := json.Unmarshal(payload, &l); err != nil {
+		l, err := linkjson.Unmarshal(payload)
+		if err != nil {
 			return errDamaged("a link: " + err.Error())
 		}
 		if l.Number == 0 || l.Code == "" {
 			return errDamaged("a link has no number or no code")
 		}
-		c.Links = append(c.Links, terse.Link{
-			Number: l.Number, Workspace: l.Workspace, Campaign: l.Campaign, Version: l.Version, CreatedAt: l.CreatedAt, UpdatedAt: l.UpdatedAt, ExpiresAt: l.ExpiresAt,
-			Code: l.Code, Destination: l.Destination, Values: l.Values, ExternalID: l.ExternalID, Status: l.Status, ByCode: l.ByCode, DefaultExpiry: l.DefaultExpiry,
-			RedirectStatus: l.RedirectStatus, Settings: l.Settings,
-		})
+		c.Links = append(c.Links, l)
 	default:
 		return errDamaged(fmt.Sprintf("records of kind %d are not known", kind))
 	}
