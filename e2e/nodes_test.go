@@ -5,7 +5,10 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -89,4 +92,44 @@ func TestRoles(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, 3*time.Minute, "the killed node is dead", func() bool { return strings.Contains(nodesOf(t, c), "edge dead") })
+}
+
+// TestFirstStartTogether starts two nodes at once on an empty database, with the same host and without a key that was chosen:
+// both serve, under one default domain and one owner key.
+func TestFirstStartTogether(t *testing.T) {
+	redis := testengine.Address(t, testengine.Redis)
+	for round := range 3 {
+		env := append(onPostgres(newDatabase(t)), quick...)
+		env = append(env, "TERSE_REDIS_URL="+redis, "TERSE_ANALYTICS_ENABLED=false", "TERSE_BOOTSTRAP_KEY=")
+		free, err := proc.FreeAddr()
+		if err != nil {
+			t.Fatal(err)
+		}
+		nodes, errs := make([]*proc.Server, 2), make([]error, 2)
+		data := []string{t.TempDir(), t.TempDir()}
+		var wg sync.WaitGroup
+		for i := range nodes {
+			wg.Go(func() {
+				addr := strings.Replace(free, "127.0.0.1", fmt.Sprintf("127.0.0.%d", i+1), 1)
+				nodes[i], errs[i] = proc.Start(t.Context(), proc.Options{Bin: bin, Data: data[i], RedirectAddr: addr, Env: env})
+			})
+		}
+		wg.Wait()
+		keys := 0
+		for i, n := range nodes {
+			if errs[i] != nil {
+				t.Errorf("round %d, node %d: %v", round, i, errs[i])
+				continue
+			}
+			if b, err := os.ReadFile(filepath.Join(data[i], "owner.key")); err == nil && len(b) > 0 {
+				keys++
+			}
+			if err := n.Stop(); err != nil {
+				t.Errorf("round %d, node %d: stop: %v", round, i, err)
+			}
+		}
+		if keys != 1 && !t.Failed() {
+			t.Errorf("round %d: %d nodes say that they have the owner key", round, keys)
+		}
+	}
 }

@@ -52,6 +52,9 @@ func Bootstrap(ctx context.Context, o BootstrapOptions) (ownerKey string, create
 		return "", false, fmt.Errorf("bootstrap: %w", err)
 	}
 	ownerKey, created, err = ensureOwner(ctx, o)
+	if errors.Is(err, terse.ErrExists) || errors.Is(err, terse.ErrVersion) { // another node was first
+		ownerKey, created, err = ensureOwner(ctx, o)
+	}
 	if err != nil {
 		return "", false, fmt.Errorf("bootstrap: %w", err)
 	}
@@ -120,7 +123,11 @@ func ensureOwner(ctx context.Context, o BootstrapOptions) (key string, created b
 	if err != nil {
 		return "", false, err
 	}
-	if err := o.Store.PutDocument(ctx, doc); err != nil {
+	err = o.Store.PutDocument(ctx, doc)
+	if errors.Is(err, terse.ErrExists) && o.Key == "" {
+		err = errors.Join(err, removeOwnerFile(o.Dir)) // it opens nothing: the key is that of another node
+	}
+	if err != nil {
 		return "", false, fmt.Errorf("store owner key: %w", err)
 	}
 	return key, created, nil
@@ -196,6 +203,17 @@ func writeOwnerFile(dir, key string) error {
 	defer d.Close()
 	if err := d.Sync(); err != nil {
 		return fmt.Errorf("write owner key: %w", err)
+	}
+	return nil
+}
+
+// removeOwnerFile removes the file if it is there.
+func removeOwnerFile(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	if err := os.Remove(filepath.Join(dir, OwnerFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove owner key: %w", err)
 	}
 	return nil
 }

@@ -264,7 +264,11 @@ func (r *Registry) EnsureDefault(ctx context.Context, host, scheme string) (*Dom
 		return nil, err
 	}
 	if r.ByName(host) == nil { // a crash after the domain and before the document leaves it made
-		if _, err := r.Create(ctx, 0, New{Host: host, Scheme: scheme}, nil); err != nil {
+		_, err := r.Create(ctx, 0, New{Host: host, Scheme: scheme}, nil)
+		if terse.ErrorCode(err) == terse.CodeConflict { // another node makes the same, now
+			err = r.Reload(ctx)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
