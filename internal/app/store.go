@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"io"
 	"path/filepath"
 	"time"
 
@@ -108,23 +109,45 @@ func (l *lateStores) open(all, reads terse.Store) {
 
 // openPatiently opens a store and waits for one that does not answer. Meanwhile visitors are served from what was kept,
 // and the listeners without a plane say what is going on.
-func openPatiently[S any](ctx context.Context, s *server, open func() (S, error)) (store S, err error) {
-	store, err = open()
-	if !errors.Is(err, terse.ErrUnavailable) {
+func openPatiently[S io.Closer](ctx context.Context, s *server, open func() (S, error)) (store S, err error) {
+	opened := make(chan struct{})
+	go func() {
+		defer close(opened)
+		store, err = open()
+	}()
+	slow := time.NewTimer(storeSlow)
+	defer slow.Stop()
+	select {
+	case <-opened:
+		if !errors.Is(err, terse.ErrUnavailable) {
+			return store, err
+		}
+		s.log.Warn("the database does not answer: waiting for it", "error", err)
+	case <-slow.C: // it tries for long before it says so
+		s.log.Warn("the database does not answer: waiting for it", "for", storeSlow)
+	}
+	serving, kerr := s.serveKept(ctx)
+	if kerr == nil {
+		s.openRooms(serving)
+	}
+	<-opened
+	switch {
+	case kerr != nil && err == nil:
+		return store, errors.Join(kerr, store.Close())
+	case kerr != nil:
+		return store, kerr
+	case !errors.Is(err, terse.ErrUnavailable):
 		return store, err
 	}
-	s.log.Warn("the database does not answer: waiting for it", "error", err)
-	serving, kerr := s.serveKept(ctx)
-	if kerr != nil {
-		return store, kerr
-	}
-	s.openRooms(serving)
 	err = s.patiently(ctx, func() error {
 		store, err = open()
 		return err
 	})
 	return store, err
 }
+
+// storeSlow is how long a start waits for the database before visitors are served from what was kept.
+const storeSlow = 2 * time.Second
 
 // patiently repeats what fails only because the database does not answer, or did not say whether it did what it was asked
 // for, until that is over. It is for steps of the start, which may be taken twice.
