@@ -43,6 +43,7 @@ import (
 	"github.com/terselink/terse/internal/fence"
 	"github.com/terselink/terse/internal/geo"
 	"github.com/terselink/terse/internal/jobs"
+	"github.com/terselink/terse/internal/linkcache"
 	"github.com/terselink/terse/internal/links"
 	"github.com/terselink/terse/internal/live"
 	"github.com/terselink/terse/internal/nodes"
@@ -143,9 +144,10 @@ type server struct {
 	auth        atomic.Pointer[auth.Service] // nil while the store has not answered
 	analytics   analyticsEngine              // nil: none
 	redirect    *redirect.Server
-	redirecting bool                        // the plane serves
-	hub         atomic.Pointer[changes.Hub] // nil: there are no other nodes, or nobody has heard of them yet
-	api         atomic.Pointer[api.Server]  // nil: the control plane does not serve yet
+	redirecting bool                            // the plane serves
+	hub         atomic.Pointer[changes.Hub]     // nil: there are no other nodes, or nobody has heard of them yet
+	linkCache   atomic.Pointer[linkcache.Cache] // nil: there is none
+	api         atomic.Pointer[api.Server]      // nil: the control plane does not serve yet
 	control     *http.Server
 	live        *live.Hub
 	exports     *exports.Manager
@@ -199,11 +201,11 @@ func (s *server) start(ctx context.Context) error {
 	if err := s.openStore(ctx); err != nil {
 		return fmt.Errorf("open store: %w", err)
 	}
-	// Before anything is read that another node may change.
-	if err := s.patiently(ctx, func() error { return s.openChanges(ctx) }); err != nil {
+	if err := s.patiently(ctx, func() error { return storecopy.Unfinished(ctx, s.store) }); err != nil {
 		return err
 	}
-	if err := s.patiently(ctx, func() error { return storecopy.Unfinished(ctx, s.store) }); err != nil {
+	// Before anything is read that another node may change.
+	if err := s.patiently(ctx, func() error { return s.openChanges(ctx) }); err != nil {
 		return err
 	}
 	if err := s.patiently(ctx, func() error { return s.openDomains(ctx) }); err != nil {

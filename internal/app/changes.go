@@ -2,24 +2,46 @@ package app
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/terselink/terse"
 	"github.com/terselink/terse/internal/api"
 	"github.com/terselink/terse/internal/changes"
 	"github.com/terselink/terse/internal/config"
+	"github.com/terselink/terse/internal/linkcache"
 	"github.com/terselink/terse/internal/links"
 	"github.com/terselink/terse/internal/redirect"
 	"github.com/terselink/terse/internal/redisbus"
+	"github.com/terselink/terse/internal/storecopy"
 )
 
 // shares reports whether other nodes may use the store, too.
 func (s *server) shares() bool { return s.cfg.Redis.URL != "" }
 
-func busOptions(cfg *config.Config) redisbus.Options {
-	return redisbus.Options{URL: cfg.Redis.URL.Reveal(), Prefix: cfg.Redis.Prefix}
+// busOptions are those of what is in Redis for an instance.
+func busOptions(cfg *config.Config, instance string) redisbus.Options {
+	return redisbus.Options{URL: cfg.Redis.URL.Reveal(), Prefix: cfg.Redis.Prefix, Instance: instance}
+}
+
+// instanceID returns what tells the instance from others that use the same Redis, maybe with the same prefix. It is made with
+// the database; a copy of the database by "terse copy" has another one.
+func instanceID(ctx context.Context, store terse.Store) (string, error) {
+	type record struct {
+		ID string `json:"id"`
+	}
+	r, err := madeOnce(ctx, store, storecopy.InstanceID, func() record { return record{strings.ToLower(rand.Text()[:16])} })
+	if err != nil {
+		return "", fmt.Errorf("id of the instance: %w", err)
+	}
+	if r.ID == "" {
+		return "", &terse.Error{Code: terse.CodeInternal, Op: "read the id of the instance", Message: "it is damaged"}
+	}
+	return r.ID, nil
 }
 
 // openChanges connects to the other nodes, if there may be any. Redis need not answer. It notes where the feed of the store is:
@@ -28,12 +50,22 @@ func (s *server) openChanges(ctx context.Context) error {
 	if !s.shares() || s.hub.Load() != nil {
 		return nil
 	}
-	bus, err := redisbus.New(busOptions(s.cfg))
+	instance, err := instanceID(ctx, s.store)
+	if err != nil {
+		return err
+	}
+	o := busOptions(s.cfg, instance)
+	bus, err := redisbus.New(o)
 	if err != nil {
 		return err
 	}
 	hub, err := changes.New(ctx, changes.Options{
 		Feed: s.engine.feed, Target: changeTarget{s}, Transport: bus, Follows: follows, Log: s.log, Every: s.cfg.Redis.FeedEvery,
+		Moved: func() {
+			if c := s.linkCache.Load(); c != nil {
+				c.Wake()
+			}
+		},
 	})
 	if err != nil {
 		bus.Close()
@@ -45,6 +77,34 @@ func (s *server) openChanges(ctx context.Context) error {
 		defer bus.Close()
 		return hub.Stop(ctx)
 	})
+	return s.openLinkCache(o, hub)
+}
+
+// openLinkCache makes the second level of the cache of links, if there is one. Until followChanges was called everybody asks
+// the store.
+func (s *server) openLinkCache(o redisbus.Options, hub *changes.Hub) error {
+	if !s.cfg.Redis.LinkCache {
+		return nil
+	}
+	remote, err := redisbus.NewLinks(o)
+	if err != nil {
+		return err
+	}
+	c, err := linkcache.New(linkcache.Options{
+		Remote: remote, Feed: s.engine.feed, Position: hub.Position, Told: hub.Told, Clock: s.clock, Log: s.log, MaxAge: s.cfg.Redis.LinkCacheAge,
+	})
+	if err != nil {
+		remote.Close()
+		return err
+	}
+	s.registry.MustRegister(c)
+	s.linkCache.Store(c)
+	s.engine.late.above(c.Above)
+	s.onStop("link cache", func(context.Context) error {
+		remote.Close() // first, so that nobody waits for it
+		c.Stop()
+		return nil
+	})
 	return nil
 }
 
@@ -52,6 +112,9 @@ func (s *server) openChanges(ctx context.Context) error {
 func (s *server) followChanges() {
 	if hub := s.hub.Load(); hub != nil {
 		hub.Start()
+	}
+	if c := s.linkCache.Load(); c != nil {
+		c.Start()
 	}
 }
 
@@ -84,6 +147,9 @@ func (s *server) tellLink(c links.Change) {
 	hub := s.hub.Load()
 	if hub == nil {
 		return
+	}
+	if lc := s.linkCache.Load(); lc != nil && c.Code != "" && !c.Created {
+		lc.Changed(c.Number, c.Version, c.Deleted)
 	}
 	if c.Code == "" {
 		hub.Publish(changes.Event{Kind: changes.KindLinks})

@@ -104,7 +104,7 @@ func (d *doctor) redis(ctx context.Context) {
 	if r.URL == "" {
 		return
 	}
-	found, err := redisbus.Check(ctx, busOptions(d.cfg))
+	found, err := redisbus.Check(ctx, busOptions(d.cfg, "doctor"))
 	if err != nil {
 		// Nodes go on without it.
 		d.add("redis", true, fmt.Sprintf("%v; until it does, nodes find the changes of others in the database, every %v", err, r.FeedEvery))

@@ -18,35 +18,50 @@ const cookieKeyID = "cookie-key"
 // cookieKey returns the key that signs cookies of the redirect plane, and makes it on the
 // first start. It is in the store, so that every node and every restart has the same.
 func cookieKey(ctx context.Context, store terse.Store) ([]byte, error) {
-	var record struct {
+	type record struct {
 		Key []byte `json:"key"`
 	}
+	r, err := madeOnce(ctx, store, cookieKeyID, func() record {
+		r := record{make([]byte, 32)}
+		rand.Read(r.Key) // never fails
+		return r
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cookie key: %w", err)
+	}
+	if len(r.Key) < 32 {
+		return nil, &terse.Error{Code: terse.CodeInternal, Op: "read cookie key", Message: "the key is damaged"}
+	}
+	return r.Key, nil
+}
+
+// madeOnce returns a document of the instance that fresh makes for the first node that needs it, and that stays.
+func madeOnce[T any](ctx context.Context, store terse.Store, id string, fresh func() T) (record T, err error) {
 	for range 2 {
-		doc, err := store.GetDocument(ctx, 0, terse.KindMeta, cookieKeyID)
+		doc, err := store.GetDocument(ctx, 0, terse.KindMeta, id)
 		if err == nil {
-			if err := json.Unmarshal(doc.Data, &record); err != nil || len(record.Key) < 32 {
-				return nil, &terse.Error{Code: terse.CodeInternal, Op: "read cookie key", Message: "the key is damaged", Err: err}
+			if err := json.Unmarshal(doc.Data, &record); err != nil {
+				return record, &terse.Error{Code: terse.CodeInternal, Message: "the document is damaged", Err: err}
 			}
-			return record.Key, nil
+			return record, nil
 		}
 		if !errors.Is(err, terse.ErrNotFound) {
-			return nil, fmt.Errorf("read cookie key: %w", err)
+			return record, err
 		}
-		record.Key = make([]byte, 32)
-		rand.Read(record.Key) // never fails
+		record = fresh()
 		data, err := json.Marshal(record)
 		if err != nil {
-			return nil, err
+			return record, err
 		}
-		err = store.PutDocument(ctx, terse.Document{Kind: terse.KindMeta, ID: cookieKeyID, Version: 1, Data: data})
+		err = store.PutDocument(ctx, terse.Document{Kind: terse.KindMeta, ID: id, Version: 1, Data: data})
 		if err == nil {
-			return record.Key, nil
+			return record, nil
 		}
 		if !errors.Is(err, terse.ErrExists) { // another node was first: read what it made
-			return nil, fmt.Errorf("keep cookie key: %w", err)
+			return record, err
 		}
 	}
-	return nil, &terse.Error{Code: terse.CodeUnavailable, Op: "read cookie key", Message: "the key appears and disappears"}
+	return record, &terse.Error{Code: terse.CodeUnavailable, Message: "the document appears and disappears"}
 }
 
 // openPlaces opens the databases of places once, for rules and for clicks.

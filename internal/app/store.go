@@ -29,6 +29,7 @@ type storeEngine struct {
 	failed   <-chan struct{} // closed when the disk has failed; nil: never
 	feed     changes.Feed    // nil: no other node can write to the store
 	failure  func() error
+	late     *lateStores // nil: the store is embedded
 }
 
 // openStore opens the engine that the configuration names. A database that does not answer is waited for; meanwhile
@@ -89,7 +90,7 @@ func (s *server) openPostgres(ctx context.Context) error {
 // networked prepares for a store that may be away: everything works with what it returns from now on.
 func (s *server) networked() *lateStores {
 	late := &lateStores{}
-	s.store, s.late = &late.all, true
+	s.store, s.late, s.engine.late = &late.all, true, late
 	s.engine.shape, s.engine.reads, s.engine.whenDown = "mixed", &late.reads, api.Degraded
 	if s.shares() {
 		s.engine.shape = "cluster"
@@ -105,6 +106,13 @@ type lateStores struct{ all, reads lateStore }
 func (l *lateStores) open(all, reads terse.Store) {
 	l.reads.open(reads)
 	l.all.open(all)
+}
+
+// above puts something between redirects and the store, which is open.
+func (l *lateStores) above(wrap func(terse.Store) terse.Store) {
+	if reads, err := l.reads.store(); err == nil {
+		l.reads.open(wrap(reads))
+	}
 }
 
 // openPatiently opens a store and waits for one that does not answer. Meanwhile visitors are served from what was kept,

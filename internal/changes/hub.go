@@ -54,6 +54,8 @@ type Options struct {
 	// Follows says which documents Target is told of. Required.
 	Follows func(w terse.WorkspaceID, kind terse.Kind, id string) bool
 	Log     *slog.Logger // default: discarded
+	// Moved is called when the feed was followed to another position (Position). It must not wait. nil: nobody is.
+	Moved func()
 
 	Every      time.Duration // between reads of the feed; default 500 ms
 	Beat       time.Duration // between heartbeats; default 200 ms
@@ -456,7 +458,7 @@ func (h *Hub) poll() error {
 			return err
 		}
 		if len(list) > 0 {
-			h.position.Store(list[len(list)-1].Seq)
+			h.moveTo(list[len(list)-1].Seq)
 		}
 		if len(list) < feedPage {
 			h.polled.Store(began.UnixMilli())
@@ -480,10 +482,26 @@ func (h *Hub) startOver() error {
 		return err
 	}
 	h.o.Log.Warn("changes: the store was out of reach for so long that changes may have been forgotten: everything is read again")
-	h.position.Store(at)
+	h.moveTo(at)
 	h.polled.Store(time.Now().UnixMilli())
 	return nil
 }
+
+func (h *Hub) moveTo(position uint64) {
+	h.position.Store(position)
+	if h.o.Moved != nil {
+		h.o.Moved()
+	}
+}
+
+// Position returns how far the feed was followed: every change up to it has been applied here. fresh says that its end was
+// reached within the last minute.
+func (h *Hub) Position() (at uint64, fresh bool) {
+	return h.position.Load(), time.Since(time.UnixMilli(h.polled.Load())) < time.Minute
+}
+
+// Told returns the newest version of a link that this node has written or heard of lately; the largest number if it is gone.
+func (h *Hub) Told(n terse.LinkNumber) (version uint64, ok bool) { return h.recent.version(n) }
 
 // applyFeed applies a page of the feed, as a whole or not at all.
 func (h *Hub) applyFeed(list []terse.Change) error {

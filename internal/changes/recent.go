@@ -32,11 +32,17 @@ func (r *recent) note(n terse.LinkNumber, version uint64) {
 
 // knows reports whether the version or a newer one is known.
 func (r *recent) knows(n terse.LinkNumber, version uint64) bool {
+	v, ok := r.version(n)
+	return ok && v >= version
+}
+
+// version returns the newest version that is known.
+func (r *recent) version(n terse.LinkNumber) (version uint64, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	v, ok := r.now[n]
 	if !ok {
 		v, ok = r.old[n]
 	}
-	return ok && v >= version
+	return v, ok
 }

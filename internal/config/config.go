@@ -184,11 +184,14 @@ type Outbound struct {
 	Ports []string `key:"ports" doc:"Ports that may be reached."`
 }
 
-// Redis carries messages between the nodes that share a store. Nothing is kept in it.
+// Redis carries messages between the nodes that share a store. Nothing is kept in it that is needed.
 type Redis struct {
 	URL       Secret        `key:"url" doc:"Server through which nodes that share a database tell each other at once what they have written: redis://user:password@host:6379/0, with TLS rediss://. Every node of the database names the same; without it one node may use the database."`
 	Prefix    string        `key:"prefix" doc:"What names in Redis begin with. Instances with databases of their own that share a server need different ones."`
 	FeedEvery time.Duration `key:"feed_every" range:"100ms..1m" doc:"How often a node looks in the database for what others have written: what a message that is lost costs at most."`
+	// The second level of the cache of links.
+	LinkCache    bool          `key:"link_cache" doc:"Keep links that a node has read in Redis, so that a node that has just started asks the database for fewer. Never needed: a look-up waits 5 ms for it at most."`
+	LinkCacheAge time.Duration `key:"link_cache_age" range:"1s..24h" doc:"How long a link stays there, if it does not expire or change before."`
 }
 
 // Roles of a process.
@@ -233,7 +236,7 @@ func Default(memory int64) *Config {
 		},
 		Record:          Record{Store: RecordLocal},
 		Jobs:            Jobs{Workers: 1, MaxUploadBytes: 16 * GiB},
-		Redis:           Redis{Prefix: "terse", FeedEvery: 500 * time.Millisecond},
+		Redis:           Redis{Prefix: "terse", FeedEvery: 500 * time.Millisecond, LinkCacheAge: time.Hour},
 		Outbound:        Outbound{Ports: []string{"80", "443"}},
 		ShutdownTimeout: 15 * time.Second,
 	}

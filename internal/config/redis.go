@@ -15,7 +15,13 @@ func (c *Config) checkRedis(refuse refuser) {
 	if !redisPrefix.MatchString(c.Redis.Prefix) {
 		refuse("redis.prefix", "%q is not 1 to 64 letters, digits, _, ., : and -", c.Redis.Prefix)
 	}
+	if c.Redis.LinkCache && c.Store.Postgres.ReplicaURL != "" {
+		refuse("redis.link_cache", "is set beside store.postgres.replica_url: what a replica says may be old, and must not be kept for others")
+	}
 	if c.Redis.URL == "" {
+		if c.Redis.LinkCache {
+			refuse("redis.link_cache", "is set without redis.url")
+		}
 		return
 	}
 	if c.Store.Engine == EnginePebble {

@@ -12,6 +12,7 @@ func TestRedis(t *testing.T) {
 	for _, c := range []struct {
 		name, engine, url, prefix string
 		key, want                 string // "" for none
+		cache, replica            bool
 	}{
 		{name: "none", engine: EnginePostgres},
 		{name: "with a database", engine: EnginePostgres, url: good},
@@ -22,6 +23,9 @@ func TestRedis(t *testing.T) {
 		{name: "a database with a name", engine: EnginePostgres, url: "redis://:hunter2@redis/links", key: "redis.url", want: "number of a database"},
 		{name: "a password that is not escaped", engine: EnginePostgres, url: "redis://:hunter2%zz@redis/0", key: "redis.url", want: "%XX"},
 		{name: "a prefix with a space", engine: EnginePostgres, url: good, prefix: "my links", key: "redis.prefix", want: "1 to 64"},
+		{name: "a link cache", engine: EnginePostgres, url: good, cache: true},
+		{name: "a link cache in nothing", engine: EnginePostgres, cache: true, key: "redis.link_cache", want: "without redis.url"},
+		{name: "a link cache of a replica", engine: EnginePostgres, url: good, cache: true, replica: true, key: "redis.link_cache", want: "may be old"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -29,6 +33,10 @@ func TestRedis(t *testing.T) {
 			cfg.Store.Engine, cfg.Redis.URL = c.engine, Secret(c.url)
 			if c.engine == EnginePostgres {
 				cfg.Store.Postgres.URL = "postgres://terse@db/terse"
+			}
+			cfg.Redis.LinkCache = c.cache
+			if c.replica {
+				cfg.Store.Postgres.ReplicaURL = "postgres://terse@replica/terse"
 			}
 			if c.prefix != "" {
 				cfg.Redis.Prefix = c.prefix

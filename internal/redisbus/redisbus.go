@@ -1,17 +1,18 @@
-// Package redisbus carries the messages of package changes over Redis: PUBLISH and SUBSCRIBE on one channel.
+// Package redisbus is what nodes use Redis for.
 //
-// Nothing is kept in Redis. PUBLISH needs no memory, so a full, emptied or evicting server carries messages as before, and
-// what is lost while it is away is what package changes makes good. A server that is a read-only replica is refused:
-// what is published there reaches only those who listen to that replica.
+// Bus carries the messages of package changes: PUBLISH and SUBSCRIBE on one channel. PUBLISH needs no memory, so a full, emptied
+// or evicting server carries messages as before, and what is lost while it is away is what package changes makes
+// good. A server that is a read-only replica is refused: what is published there reaches only those who listen to
+// that replica.
+//
+// Links keeps the entries of package linkcache, all of which may be lost.
 package redisbus
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -22,7 +23,9 @@ import (
 // Options configure a Bus.
 type Options struct {
 	URL    string // redis://user:password@host:6379/0, rediss:// with TLS
-	Prefix string // of the channel; instances that share a server need different ones
+	Prefix string // of every name
+	// Instance is the id of the instance, a part of every name: two that share a server and, by mistake, a prefix do not meet.
+	Instance string
 }
 
 const (
@@ -38,17 +41,11 @@ const (
 	retryPause = 500 * time.Millisecond
 )
 
-// Bus is a connection to a server, made when it is needed and again when it is lost. It implements changes.Transport.
+// Bus carries the messages over a connection that is made when it is needed, and again when it is lost. It implements
+// changes.Transport.
 type Bus struct {
-	option  rueidis.ClientOption
+	conn
 	channel string
-
-	mu      sync.Mutex
-	client  rueidis.Client // nil: not connected
-	dialing bool
-	retryAt time.Time
-	err     error // why there is no client
-	closed  bool
 }
 
 // New reads the options; nothing is connected. Returns an error of code invalid that does not show the address, which
@@ -58,61 +55,8 @@ func New(o Options) (*Bus, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Bus{option: option, channel: o.Prefix + ":changes", err: errNotConnected}, nil
-}
-
-var (
-	errNotConnected = &terse.Error{Code: terse.CodeUnavailable, Message: "redis is not connected"}
-	errClosed       = &terse.Error{Code: terse.CodeUnavailable, Message: "the connection to redis is closed"}
-)
-
-// clientOption is how every client of this package is made.
-func clientOption(url string) (rueidis.ClientOption, error) {
-	o, err := rueidis.ParseURL(strings.TrimSuffix(url, "/"))
-	if err != nil {
-		return o, terse.Invalid("redis.url", "is not an address such as redis://user:password@host:6379/0")
-	}
-	o.Dialer = net.Dialer{Timeout: dialWithin, KeepAlive: pingEvery}
-	o.ConnWriteTimeout = ioWithin
-	o.ReadBufferEachConn, o.WriteBufferEachConn = bufferBytes, bufferBytes
-	o.DisableCache = true // of the client library; nothing is read here
-	o.DisableRetry = true // whoever calls knows better
-	o.ClientName = "terse"
-	o.ForceSingleClient = o.Sentinel.MasterSet == "" // a node of a cluster passes messages on to all
-	return o, nil
-}
-
-// connect returns the client. Without one it makes one, once in retryPause at most: who comes meanwhile gets an error at once.
-func (b *Bus) connect() (rueidis.Client, error) {
-	b.mu.Lock()
-	if b.client != nil || b.closed || b.dialing || time.Now().Before(b.retryAt) {
-		defer b.mu.Unlock()
-		if b.closed {
-			return nil, errClosed
-		}
-		if b.client == nil {
-			return nil, b.err
-		}
-		return b.client, nil
-	}
-	b.dialing = true
-	b.mu.Unlock()
-
-	c, err := rueidis.NewClient(b.option)
-
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.dialing = false
-	switch {
-	case err != nil:
-		b.err, b.retryAt = fmt.Errorf("connect to redis: %w", err), time.Now().Add(retryPause)
-		return nil, b.err
-	case b.closed:
-		c.Close()
-		return nil, errClosed
-	}
-	b.client = c
-	return c, nil
+	option.ForceSingleClient = option.Sentinel.MasterSet == "" // a node of a cluster passes messages on to all
+	return &Bus{conn: newConn(option), channel: o.Prefix + ":" + o.Instance + ":changes"}, nil
 }
 
 // Publish implements changes.Transport.
@@ -193,15 +137,4 @@ func askRole(ctx context.Context, c rueidis.DedicatedClient) (string, error) {
 		return "", fmt.Errorf("ask for the role: %w", err)
 	}
 	return role, nil
-}
-
-// Close ends the connections; calls under way fail. A second Close is nothing.
-func (b *Bus) Close() {
-	b.mu.Lock()
-	c := b.client
-	b.client, b.closed = nil, true
-	b.mu.Unlock()
-	if c != nil {
-		c.Close()
-	}
 }

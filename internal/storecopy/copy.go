@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/terselink/terse"
@@ -129,6 +130,7 @@ func (c *copier) openNames(ctx context.Context) error {
 // load copies everything but links. Counters come last: until then no code could be issued.
 func (c *copier) load(ctx context.Context) error {
 	if err := eachPart(ctx, c.o.From, c.state.Part, func(p *terse.Part) error {
+		p.Documents = slices.DeleteFunc(p.Documents, func(d terse.Document) bool { return isOwn(&d) })
 		if err := again(ctx, func() error { return c.o.To.Load(ctx, p) }); err != nil {
 			return err
 		}

@@ -32,9 +32,13 @@ func isState(d *terse.Document) bool {
 	return d.Workspace == 0 && d.Kind == terse.KindMeta && d.ID == StateID
 }
 
-// isFeed: each copy has its own.
-func isFeed(d *terse.Document) bool {
-	return d.Workspace == 0 && d.Kind == terse.KindMeta && d.ID == facts.FeedID
+// InstanceID is the document of KindMeta, of the instance, with the name under which its nodes meet. A copy has another one: its
+// feed counts anew, and the nodes of the two must not believe each other.
+const InstanceID = "instance"
+
+// isOwn: each copy has its own.
+func isOwn(d *terse.Document) bool {
+	return d.Workspace == 0 && d.Kind == terse.KindMeta && (d.ID == facts.FeedID || d.ID == InstanceID)
 }
 
 // Unfinished returns an error if the store is a copy that was not finished: what is missing in it is not known, so it

@@ -162,7 +162,7 @@ func (v *Survey) sortedWorkspaces() []terse.WorkspaceID {
 	return slices.Sorted(maps.Keys(v.workspaces))
 }
 
-// addPart counts a part. The documents of the copy itself and of the feed are not a part of what is copied.
+// addPart counts a part. The documents of the copy itself, of the feed and of the instance are not a part of what is copied.
 func (v *Survey) addPart(p *terse.Part) {
 	for i := range p.Documents {
 		d := &p.Documents[i]
@@ -170,7 +170,7 @@ func (v *Survey) addPart(p *terse.Part) {
 			v.state = d
 			continue
 		}
-		if isFeed(d) {
+		if isOwn(d) {
 			continue
 		}
 		t := v.Kinds[d.Kind]
