@@ -64,6 +64,10 @@ leases: ## eight processes lease 10 M codes from one PostgreSQL while they are k
 changes: ## 1,000 changes on three nodes, a third of the messages lost (PostgreSQL and Redis of make engines); N=n
 	TERSE_CHANGES=$(or $(N),1000) $(GO) test -count 1 -timeout 60m -v -run '^TestChangesEverywhere$$' ./e2e
 
+.PHONY: outage
+outage: ## PostgreSQL, Redis and ClickHouse stopped for ten minutes under visits, then DynamoDB (make engines); MINUTES=n
+	TERSE_OUTAGE_MINUTES=$(or $(MINUTES),10) $(GO) test -count 1 -timeout 90m -v -run '^TestOutage' ./e2e
+
 .PHONY: lint
 lint: ## golangci-lint and the rules of internal/lint
 	scripts/lint
