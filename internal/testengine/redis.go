@@ -1,6 +1,7 @@
 package testengine
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -62,13 +63,8 @@ func (s *RedisServer) start() error {
 	go func() { _ = cmd.Wait(); close(ended) }()
 	deadline := time.After(2 * time.Minute)
 	for {
-		if conn, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", "127.0.0.1:"+s.port); err == nil {
-			_ = conn.Close()
-			select {
-			case <-ended: // somebody else's port
-			default:
-				return nil
-			}
+		if s.answers() {
+			return nil
 		}
 		select {
 		case <-ended:
@@ -78,6 +74,30 @@ func (s *RedisServer) start() error {
 			<-ended
 			return fmt.Errorf("redis-server does not listen")
 		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// answers reports whether this server listens at its port, and not somebody else who had it first.
+func (s *RedisServer) answers() bool {
+	conn, err := (&net.Dialer{Timeout: 10 * time.Second}).DialContext(context.Background(), "tcp", "127.0.0.1:"+s.port)
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := fmt.Fprintf(conn, "INFO server\r\n"); err != nil {
+		return false
+	}
+	var got []byte
+	for b := make([]byte, 4096); ; {
+		n, err := conn.Read(b)
+		got = append(got, b[:n]...)
+		if bytes.Contains(got, fmt.Appendf(nil, "\r\nprocess_id:%d\r\n", s.cmd.Process.Pid)) || bytes.HasPrefix(got, []byte("-NOAUTH")) {
+			return true // with a password of the test's it says no more
+		}
+		if err != nil || bytes.Contains(got, []byte("uptime_in_seconds")) || len(got) > 1<<20 {
+			return false
 		}
 	}
 }
