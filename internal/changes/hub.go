@@ -89,6 +89,8 @@ type Hub struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
+
+	polls sync.Mutex // held while the feed is read
 }
 
 // peer is what is known of another sender.
@@ -439,8 +441,13 @@ func (h *Hub) follow() {
 	}
 }
 
+// CatchUp applies every change that the feed shows at the time of the call. Returns why it could not be read.
+func (h *Hub) CatchUp() error { return h.poll() }
+
 // poll applies what the feed has that is new.
 func (h *Hub) poll() error {
+	h.polls.Lock()
+	defer h.polls.Unlock()
 	if time.Since(time.UnixMilli(h.polled.Load())) > missedAfter {
 		if err := h.startOver(); err != nil {
 			return err

@@ -317,6 +317,26 @@ func TestLost(t *testing.T) {
 	})
 }
 
+// TestCatchUp: what the feed shows is applied when CatchUp returns, though no message came.
+func TestCatchUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f, w := &feed{}, newWire()
+		w.set(true)
+		slow := func(o *Options) { o.Every = time.Hour }
+		a, b := newNode(t, f, w, slow), newNode(t, f, w, slow)
+		a.write(f, 1, 2)
+		if err := b.CatchUp(); err != nil {
+			t.Fatal(err)
+		}
+		b.has(t, 1, 2)
+		f.fail(terse.ErrUnavailable)
+		if err := b.CatchUp(); !errors.Is(err, terse.ErrUnavailable) {
+			t.Errorf("without the feed: %v", err)
+		}
+	})
+}
+
 // TestAway: without a transport the feed carries everything, and a transport that comes back is used.
 func TestAway(t *testing.T) {
 	t.Parallel()

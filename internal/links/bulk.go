@@ -69,6 +69,9 @@ type BulkOptions struct {
 	// were written to w. Its error ends the request. May be nil.
 	Each func(*RowResult) error
 
+	// Spread has other processes run batches of a request with a Ledger, or of a dry run. nil: all are run here.
+	Spread Spread
+
 	// Class of links that Generate makes: "" or ClassSecret.
 	Class string
 
@@ -139,9 +142,16 @@ func (s *Service) Bulk(ctx context.Context, a Actor, o BulkOptions, body io.Read
 		ledger: led,
 		s:      s, a: a, o: o, def: def, campaign: rows, ctx: ctx, cancel: cancel,
 		blocks: make(chan []byte, 2), free: make(chan []byte, 3),
-		work: make(chan *batch), order: make(chan *batch, inFlight()),
-		idle: make(chan struct{}, 1), w: w, line: 1,
+		work: make(chan *batch), idle: make(chan struct{}, 1), w: w, line: 1,
 	}
+	if err := p.openSpread(); err != nil {
+		return BulkSummary{}, err
+	}
+	under := inFlight()
+	if p.spread != nil {
+		under += p.spread.Window()
+	}
+	p.order = make(chan *batch, under)
 	body = withoutMark(body, o.In)
 	if o.Atomic {
 		return p.runAtomic(body)
@@ -163,8 +173,13 @@ type pipeline struct {
 	header   csvHeader     // columns of a CSV body, known before the first batch
 	campaign *campaignRows // nil: rows are links
 	ledger   *ledger       // nil: the request is not repeatable
-	offset   int64         // of the next batch in the body
-	line     uint64        // of the body, from 1, on which the next batch begins; counted only for Each
+	spread   Spread        // nil: every batch is run here
+	runID    string        // names this run to other processes
+	declined atomic.Int32  // chunks that other processes left to this one
+	// elsewhere: this is one chunk of a request that another process has. What cannot be done here is declined.
+	elsewhere bool
+	offset    int64  // of the next batch in the body
+	line      uint64 // of the body, from 1, on which the next batch begins; counted only for Each
 
 	blocks chan []byte // bytes of the body in order
 	free   chan []byte // blocks to fill again
@@ -189,20 +204,20 @@ func (p *pipeline) run(body io.Reader) (BulkSummary, error) {
 		workers.Go(func() {
 			for b := range p.work {
 				p.s.background.Do(func() { b.run(p) })
-				if p.repeatable(b) {
-					workers.Go(func() { p.takeOver(b) })
-					continue
-				}
-				close(b.done)
+				p.ended(b, &workers)
 			}
 		})
 	}
+	sending, stopSending := context.WithCancel(p.ctx)
+	defer stopSending()
+	p.startSenders(sending, &workers)
 	var assembleErr error
 	assembled := make(chan struct{})
 	go func() {
 		defer close(assembled)
 		assembleErr = p.assemble()
 		close(p.work)
+		stopSending()
 		close(p.order)
 	}()
 	writeErr := p.write()

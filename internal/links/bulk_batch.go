@@ -20,7 +20,7 @@ type batch struct {
 	base   uint64       // index of the first row
 	offset int64        // of the rows in the body
 	line   uint64       // of the body on which buf begins, if they are counted
-	entry  *ledgerEntry // what a request before did with these rows; nil: nothing
+	entry  *ledgerEntry // what a run before did with these rows, or began; nil: nothing
 	buf    []byte       // the rows; links point into it until the batch is written
 	spans  [][2]int32   // where the rows are in buf
 
@@ -44,6 +44,7 @@ type batch struct {
 	created, reused, failed uint64
 	err                     error // ends the request
 	panicked                bool  // err is a defect
+	lost                    bool  // a row names a domain that cannot be used
 	tries                   int   // runs that failed
 	done                    chan struct{}
 }
@@ -94,7 +95,7 @@ func (b *batch) reset() {
 	b.issuers = b.issuers[:0]
 	clear(b.places)
 	b.values.joined = b.values.joined[:0]
-	b.created, b.reused, b.failed, b.err, b.entry, b.panicked, b.tries = 0, 0, 0, nil, nil, false, 0
+	b.created, b.reused, b.failed, b.err, b.entry, b.panicked, b.lost, b.tries = 0, 0, 0, nil, nil, false, false, 0
 }
 
 // view returns bytes as a string without a copy. The batch's buffers do not change
@@ -114,7 +115,7 @@ func (b *batch) run(p *pipeline) {
 		b.err = p.ctx.Err()
 		return
 	}
-	if b.entry != nil {
+	if b.entry != nil && !b.entry.Begun {
 		if b.err = b.replayChecked(p); b.err == nil {
 			b.count()
 			b.render(p)
@@ -127,12 +128,20 @@ func (b *batch) run(p *pipeline) {
 		}
 	}
 	b.parse(p)
+	if p.elsewhere && b.lost { // this process may not know it yet
+		b.err = fmt.Errorf("%w: a domain is not known", errDeclined)
+		return
+	}
 	if p.o.DryRun {
 		if b.err = b.checkFree(p); b.err != nil {
 			return
 		}
 		b.count()
 		b.render(p)
+		return
+	}
+	if p.elsewhere && len(b.reuse) > 0 { // which takes locks of one process
+		b.err = fmt.Errorf("%w: it reuses links", errDeclined)
 		return
 	}
 	unlock, err := b.findReusable(p)
@@ -177,6 +186,7 @@ func (b *batch) parse(p *pipeline) {
 		d := p.domainOf(b.base + uint64(i))
 		if err == nil && n.Domain != "" && n.Domain != d.Host {
 			d, err = p.s.domain(p.ctx, p.a, n.Domain)
+			b.lost = b.lost || err != nil
 		}
 		if err == nil {
 			b.links = append(b.links, terse.Link{})
@@ -348,6 +358,9 @@ func (b *batch) insert(p *pipeline) error {
 		if err == nil {
 			failpoint.Hit(failpoint.ChunkCommitted)
 			break
+		}
+		if p.ledger != nil && (errors.Is(err, terse.ErrVersion) || terse.ErrorCode(err) == terse.CodeConflict && !errors.Is(err, terse.ErrAliasTaken)) {
+			return &terse.Error{Code: terse.CodeUnavailable, Message: "another run has done the same rows", Op: "insert links", Err: err}
 		}
 		conflict, ok := errors.AsType[*terse.AliasConflictError](err)
 		if !ok || len(conflict.Rows) == 0 || errors.Is(err, terse.ErrUnknownOutcome) {

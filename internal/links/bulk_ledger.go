@@ -23,7 +23,8 @@ import (
 // gap; the repetition cuts the gap as a batch of its own.
 //
 // Entries are documents of terse.KindLedger, named by the ledger's id and the offset of the
-// batch in the body; the entry "end" is written when the body was read to its end.
+// batch in the body; the entry "end" is written when the body was read to its end, and "round" is kept if other processes
+// take part.
 
 // ledgerEntry is what one batch did.
 type ledgerEntry struct {
@@ -35,6 +36,10 @@ type ledgerEntry struct {
 	// kind is that of rowState and the number of a failed row is the one before. Base64.
 	States string       `json:"states"`
 	At     terse.Millis `json:"at"`
+	// Begun: another process was about to insert the batch, and no run has yet.
+	Begun bool `json:"begun,omitzero"`
+
+	version uint64 // of the document
 }
 
 // errMismatch: the body or the options are not those of the first request.
@@ -81,6 +86,7 @@ type ledger struct {
 	after     string
 	last      bool
 	end       *ledgerEntry // nil: the body was never read to its end
+	round     uint64       // of this run; 0: no other process takes part
 }
 
 const ledgerPage = 64
@@ -114,6 +120,7 @@ func decodeEntry(doc terse.Document) (*ledgerEntry, error) {
 	if err := json.Unmarshal(doc.Data, &e); err != nil {
 		return nil, fmt.Errorf("read ledger entry %s: %w", doc.ID, err)
 	}
+	e.version = doc.Version
 	return &e, nil
 }
 
@@ -135,7 +142,7 @@ func (l *ledger) next(ctx context.Context, offset int64) (*ledgerEntry, error) {
 		}
 		l.last = len(docs) < ledgerPage
 		for _, doc := range docs {
-			if !strings.HasPrefix(doc.ID, l.name("")) || doc.ID == l.name(endName) {
+			if !strings.HasPrefix(doc.ID, l.name("")) || doc.ID == l.name(endName) || doc.ID == l.name(roundName) {
 				l.last = true
 				break
 			}
@@ -184,10 +191,14 @@ func (l *ledger) entry(b *batch, at terse.Millis) (terse.Document, error) {
 		states = binary.AppendUvarint(states, zigzag(int64(n-last))<<2|uint64(kind))
 		last = n
 	}
-	return l.document(entryName(b.offset), ledgerEntry{
+	doc, err := l.document(entryName(b.offset), ledgerEntry{
 		Offset: b.offset, Bytes: int64(len(b.buf)), Hash: l.hash(b.buf), Rows: len(b.rows),
 		States: base64.RawStdEncoding.EncodeToString(states), At: at,
 	})
+	if b.entry != nil { // which was begun
+		doc.Version = b.entry.version + 1
+	}
+	return doc, err
 }
 
 func (l *ledger) document(part string, e ledgerEntry) (terse.Document, error) {

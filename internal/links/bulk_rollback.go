@@ -29,11 +29,25 @@ func (s *Service) Rollback(ctx context.Context, a Actor, ledgerID string, progre
 	}
 	defer release()
 	l := &ledger{store: s.o.Store, workspace: a.Workspace, id: ledgerID, after: ledgerID + "/"}
+	if round, err := l.readRound(ctx); err != nil {
+		return 0, err
+	} else if round > 0 { // other processes may still hold chunks
+		if _, err := l.raise(ctx, s.o.Clock()); err != nil {
+			return 0, err
+		}
+	}
 	var deleted uint64
 	for offset := int64(0); ; {
 		e, err := l.next(ctx, offset)
 		if err != nil || e == nil {
 			return deleted, err
+		}
+		offset = e.Offset + 1
+		if e, err = l.revoke(ctx, e); err != nil {
+			return deleted, err
+		}
+		if e == nil {
+			continue
 		}
 		numbers, err := e.created()
 		if err != nil {
@@ -47,7 +61,6 @@ func (s *Service) Rollback(ctx context.Context, a Actor, ledgerID string, progre
 		if progress != nil {
 			progress(deleted)
 		}
-		offset = e.Offset + 1
 	}
 }
 

@@ -2,8 +2,7 @@ package links
 
 import (
 	"bytes"
-	"errors"
-	"fmt"
+	"sync"
 	"time"
 
 	"github.com/terselink/terse"
@@ -32,6 +31,15 @@ func (p *pipeline) repeatable(b *batch) bool {
 	return b.panicked
 }
 
+// ended hands a batch that was run to who writes the results, or has it taken over.
+func (p *pipeline) ended(b *batch, workers *sync.WaitGroup) {
+	if p.repeatable(b) {
+		workers.Go(func() { p.takeOver(b) })
+		return
+	}
+	close(b.done)
+}
+
 // takeOver runs a batch again until it succeeds or nothing more is to be hoped for.
 func (p *pipeline) takeOver(b *batch) {
 	defer close(b.done)
@@ -46,17 +54,8 @@ func (p *pipeline) takeOver(b *batch) {
 		}
 		// Whoever failed may have left anything behind: only the rows are taken.
 		b.restart()
-		entry, err := p.ledger.find(p.ctx, b.offset)
-		switch {
-		case err == nil:
-			b.entry, b.err = entry, nil // what the batch did is there
-		case errors.Is(err, terse.ErrNotFound):
-			b.err = nil
-		default:
-			b.err = fmt.Errorf("take over batch: %w", err)
-			continue
-		}
-		p.s.background.Do(func() { b.run(p) })
+		b.tries++
+		p.again(b)
 	}
 }
 
@@ -67,6 +66,5 @@ func (b *batch) restart() {
 	b.rows, b.links, b.doms, b.found, b.fdoms, b.errs, b.reuse = nil, nil, nil, nil, nil, nil, nil
 	b.issued, b.indexes, b.issuers, b.places, b.order, b.ends = nil, nil, nil, nil, nil, nil
 	b.values, b.out = valueParser{}, nil
-	b.created, b.reused, b.failed, b.panicked = 0, 0, 0, false
-	b.tries++
+	b.created, b.reused, b.failed, b.panicked, b.lost = 0, 0, 0, false, false
 }

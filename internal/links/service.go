@@ -39,6 +39,9 @@ type Options struct {
 	// or deleted, after it is durable and before the caller is answered. A batch of
 	// generated links is one Change without a code. nil: nobody listens.
 	OnChange func(Change)
+	// CatchUp learns what other processes have written so far. It is called before the first chunk of a run of another process
+	// is run here, with the settings that the run began with. nil: nothing is to be learned.
+	CatchUp func(context.Context) error
 	// MaxBulkBytes bounds the decompressed body of one bulk request; 0: 4 GiB.
 	MaxBulkBytes int64
 	// MaxAtomicBytes bounds the body of a bulk request with atomic=true, which is held
@@ -65,6 +68,9 @@ type Service struct {
 	// background runs batches: they fill whole processors, and nobody waits for one as for a
 	// redirect.
 	background background.Pool
+
+	runsMu sync.Mutex
+	runs   []string // of other processes, which CatchUp was called for
 }
 
 // New returns a Service.
