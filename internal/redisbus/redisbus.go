@@ -6,6 +6,9 @@
 // that replica.
 //
 // Links keeps the entries of package linkcache, all of which may be lost.
+//
+// Queue hands chunks of jobs to other nodes: a stream with a consumer group, and a list of replies for each run. Whatever it
+// loses, whoever handed it in does the work itself. Its keys expire, so that nothing stays behind.
 package redisbus
 
 import (
