@@ -117,7 +117,7 @@ func (s *Server) registerJobs() {
 	}, s.listJobs)
 	register(s, operation{
 		ID: "getJob", Method: http.MethodGet, Path: "/api/v1/jobs/{id}", Tag: "Jobs", Scope: auth.ScopeLinksRead, Status: http.StatusOK,
-		Summary: "Get a job",
+		Summary: "Get a job", Errors: []int{409},
 	}, s.getJob)
 	register(s, operation{
 		ID: "deleteJob", Method: http.MethodDelete, Path: "/api/v1/jobs/{id}", Tag: "Jobs", Scope: auth.ScopeLinksWrite, Status: http.StatusNoContent,
@@ -169,7 +169,7 @@ func (s *Server) registerJobs() {
 	doc := s.mountRaw(operation{
 		ID: "jobEvents", Method: http.MethodGet, Path: "/api/v1/jobs/{id}/events", Tag: "Jobs", Scope: auth.ScopeLinksRead, Status: http.StatusOK,
 		Summary:     "Follow a job",
-		Description: "Server-sent events named job, each the whole job: at once, then at most every 500 ms when it has changed. The stream ends after the event of its end. With Last-Event-ID, what that event said is not said again; 204 if it was that of the end.", stream: true,
+		Description: "Server-sent events named job, each the whole job: at once, then at most every 500 ms when it has changed. The stream ends after the event of its end. With Last-Event-ID, what that event said is not said again; 204 if it was that of the end.", Errors: []int{409}, stream: true,
 	}, s.jobEvents)
 	doc.Responses["200"] = &huma.Response{Description: "Events", Content: map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}}}}
 	s.huma.OpenAPI().AddOperation(doc)

@@ -48,6 +48,7 @@ import (
 	"github.com/terselink/terse/internal/live"
 	"github.com/terselink/terse/internal/nodes"
 	"github.com/terselink/terse/internal/redirect"
+	"github.com/terselink/terse/internal/redisbus"
 	"github.com/terselink/terse/internal/storecopy"
 	"github.com/terselink/terse/internal/warm"
 )
@@ -153,6 +154,7 @@ type server struct {
 	exports     *exports.Manager
 	schedules   *exports.Scheduler
 	jobs        *jobs.Manager
+	chunks      *redisbus.Queue // nil: no other node takes part in jobs
 	nodes       *nodes.Registry
 	locks       *fence.Keeper
 	registry    *prometheus.Registry
@@ -239,7 +241,7 @@ func (s *server) start(ctx context.Context) error {
 	s.startRedirect(nil)
 	linkService := links.New(links.Options{
 		Store: s.store, Domains: s.domains, Campaigns: s.campaigns, Workspaces: authService.Settings, Clock: s.clock, Log: s.log, MaxBulkBytes: int64(s.cfg.Bulk.MaxBytes),
-		Visitors: s.visitors,
+		Visitors: s.visitors, CatchUp: s.catchUp,
 		OnChange: func(c links.Change) {
 			s.engine.saw(c)
 			s.invalidate(redirect.Invalidation{
@@ -373,6 +375,9 @@ func (s *server) openClicks(ctx context.Context) error {
 	}
 	if !s.cfg.Has(config.RoleRedirect) { // others write clicks, which this one asks for
 		if !s.cfg.Analytics.Enabled || s.analytics != nil {
+			return nil
+		}
+		if s.cfg.Analytics.Engine == config.EngineDuckDB && !s.cfg.Has(config.RoleControl) { // nobody would ask it
 			return nil
 		}
 		if err := s.startAnalytics(ctx, ""); err != nil {

@@ -2,7 +2,9 @@ package app
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/terselink/terse"
@@ -10,6 +12,7 @@ import (
 	"github.com/terselink/terse/internal/jobs"
 	"github.com/terselink/terse/internal/links"
 	"github.com/terselink/terse/internal/outbound"
+	"github.com/terselink/terse/internal/redisbus"
 )
 
 // openJobs finds the jobs and uploads of earlier runs. Nothing runs yet: a job goes on when
@@ -22,14 +25,52 @@ func (s *server) openJobs(ctx context.Context, a *auth.Service, l *links.Service
 	if err != nil {
 		return err
 	}
+	if s.chunks == nil {
+		if err := s.openChunks(ctx, node); err != nil {
+			return err
+		}
+	}
+	var spread func() jobs.Spread
+	if s.chunks != nil {
+		spread = func() jobs.Spread { return s.chunks.Open() }
+	}
 	s.jobs, err = jobs.Open(ctx, jobs.Options{
-		Store: s.store, Links: l, Send: client, Workspaces: workspaces(a), Dir: s.cfg.Data, Node: node, Clock: s.clock, Log: s.log,
+		Store: s.store, Links: l, Send: client, Workspaces: workspaces(a), Dir: s.cfg.Data, Node: node, Spread: spread, Clock: s.clock, Log: s.log,
 		Workers: s.cfg.Jobs.Workers, MaxUpload: int64(s.cfg.Jobs.MaxUploadBytes),
 	})
 	if err != nil {
 		return fmt.Errorf("open jobs: %w", err)
 	}
 	s.onStop("callbacks", func(context.Context) error { client.Close(); return nil })
+	return nil
+}
+
+// openChunks prepares the queue by which nodes take part in each other's jobs; nothing if this is the only node.
+func (s *server) openChunks(ctx context.Context, node string) error {
+	if !s.shares() {
+		return nil
+	}
+	instance, err := instanceID(ctx, s.store)
+	if err != nil {
+		return err
+	}
+	s.chunks, err = redisbus.NewQueue(redisbus.QueueOptions{
+		Options: busOptions(s.cfg, instance), Version: s.o.Version, Slots: runtime.NumCPU() + 2, Log: s.log, // as many as package background runs
+		Name: node + "-" + rand.Text()[:8], // a data folder may be copied
+	})
+	if err != nil {
+		return err
+	}
+	s.registry.MustRegister(s.chunks)
+	s.onStop("queue of chunks", func(context.Context) error { s.chunks.Close(); return nil })
+	return nil
+}
+
+// catchUp learns what other nodes have written so far.
+func (s *server) catchUp(context.Context) error {
+	if hub := s.hub.Load(); hub != nil {
+		return hub.CatchUp()
+	}
 	return nil
 }
 
@@ -51,6 +92,9 @@ func workspaces(a *auth.Service) func(context.Context, terse.WorkspaceID, int) (
 func (s *server) startJobs(l *links.Service, a *auth.Service) {
 	s.jobs.Start()
 	s.onStop("jobs", s.jobs.Stop)
+	if s.chunks != nil {
+		s.runUntilStop("chunks of jobs", func(ctx context.Context) { s.chunks.Work(ctx, l.RunChunk) })
+	}
 	page := workspaces(a)
 	prune := func(ctx context.Context) error {
 		for after := terse.WorkspaceID(0); ; {

@@ -23,9 +23,6 @@ func (c *Config) checkRoles(refuse refuser) {
 	case c.Redis.URL == "":
 		refuse("role", "%s is missing: other nodes would run it, and nodes tell each other of changes by way of redis.url, which is not set", without)
 	}
-	if c.Has(RoleWorker) && !c.Has(RoleControl) {
-		refuse("role", "worker without control: jobs read what was sent to the control plane of the same process")
-	}
 	if c.Clicks.Enabled && c.Analytics.Enabled && c.Analytics.Engine == EngineDuckDB && c.Has(RoleRedirect) != c.Has(RoleControl) {
 		refuse("analytics.engine", "duckdb counts the clicks of the process that redirects, for the control plane of the same process; nodes with different roles share clickhouse, or have analytics.enabled: false")
 	}

@@ -25,8 +25,9 @@ func TestRoles(t *testing.T) {
 		{name: "redirect without analytics", names: "redirect", set: func(c *Config) { shared(c); c.Analytics = Default(16 << 30).Analytics; c.Analytics.Enabled = false }},
 		{name: "embedded", names: "redirect,control", key: "role", want: "worker is missing: store.engine pebble"},
 		{name: "no messages", names: "control,worker", set: func(c *Config) { shared(c); c.Redis.URL = "" }, key: "role", want: "redirect is missing: other nodes"},
-		{name: "worker alone", names: "worker", set: shared, key: "role", want: "worker without control"},
-		{name: "worker and redirect", names: "redirect,worker", set: shared, key: "role", want: "worker without control"},
+		{name: "worker alone", names: "worker", set: shared},
+		{name: "worker alone, embedded", names: "worker", key: "role", want: "redirect and control is missing: store.engine pebble"},
+		{name: "worker and redirect", names: "redirect,worker", set: shared},
 		{name: "duckdb", names: "redirect", set: func(c *Config) { shared(c); c.Analytics = Default(16 << 30).Analytics }, key: "analytics.engine", want: "duckdb counts the clicks"},
 		{name: "one that there is not", names: "redirect,control,worker,edge", set: shared, key: "role", want: "not one of"},
 	} {

@@ -3,6 +3,7 @@ package jobs
 import (
 	"crypto/rand"
 	"encoding/binary"
+	"strings"
 
 	"github.com/terselink/terse"
 )
@@ -108,6 +109,12 @@ type Callback struct {
 
 // idDigits is Crockford's base 32: its byte order is its numeric order.
 const idDigits = "0123456789abcdefghjkmnpqrstvwxyz"
+
+// isID reports whether newID could have returned id.
+func isID(prefix, id string) bool {
+	digits, ok := strings.CutPrefix(id, prefix)
+	return ok && len(digits) == 26 && strings.Trim(digits, idDigits) == ""
+}
 
 // newID returns prefix and 26 characters: 48 bits of time and 80 random ones, so ids sort
 // by time and nobody guesses one.

@@ -46,7 +46,13 @@ type Sender interface {
 	Post(ctx context.Context, url string, header http.Header, body []byte) (*outbound.Response, error)
 }
 
-// Options configures a Manager. Every field but Node is required.
+// Spread is a links.Spread of one run; Close ends it.
+type Spread interface {
+	links.Spread
+	Close()
+}
+
+// Options configures a Manager. Every field but Node and Spread is required.
 type Options struct {
 	Store terse.Store
 	Links Linker
@@ -57,6 +63,7 @@ type Options struct {
 	// Node names the data folder where other nodes with jobs of their own use the store, too: this one leaves theirs
 	// alone. "": all jobs are its.
 	Node      string
+	Spread    func() Spread // has other nodes take part in a run; nil: there are none
 	Clock     func() terse.Millis
 	Log       *slog.Logger
 	Workers   int
@@ -221,17 +228,42 @@ func (m *Manager) Stop(ctx context.Context) error {
 // Stopping is closed when Stop is called.
 func (m *Manager) Stopping() <-chan struct{} { return m.ctx.Done() }
 
+// find returns a job of this node. Returns ErrNotFound, or an error of code conflict that names the node which has the job.
 func (m *Manager) find(w terse.WorkspaceID, id string) (*entry, error) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	e := m.jobs[id]
-	if e == nil || e.workspace != w {
-		return nil, terse.ErrNotFound
+	m.mu.Unlock()
+	if e != nil && e.workspace == w {
+		return e, nil
 	}
-	return e, nil
+	return nil, m.elsewhere(w, id)
 }
 
-// Get returns a job. Returns ErrNotFound.
+// elsewhereWithin bounds the search for the node that has a job.
+const elsewhereWithin = 5 * time.Second
+
+// elsewhere says why this node does not have a job.
+func (m *Manager) elsewhere(w terse.WorkspaceID, id string) error {
+	if m.o.Node == "" || !isID(Prefix, id) {
+		return terse.ErrNotFound
+	}
+	ctx, cancel := context.WithTimeout(m.ctx, elsewhereWithin)
+	defer cancel()
+	doc, err := m.o.Store.GetDocument(ctx, w, terse.KindJob, id)
+	if err != nil {
+		return fmt.Errorf("find job: %w", err)
+	}
+	var j Job
+	if err := json.Unmarshal(doc.Data, &j); err != nil {
+		return fmt.Errorf("job %s: %w", id, err)
+	}
+	if j.Node == "" || m.mine(&j) { // it is being made, or deleted
+		return terse.ErrNotFound
+	}
+	return &terse.Error{Code: terse.CodeConflict, Reason: "other_node", Message: "the job is on the node " + j.Node + "; ask there"}
+}
+
+// Get returns a job. Returns ErrNotFound, or an error of code conflict if another node has it.
 func (m *Manager) Get(w terse.WorkspaceID, id string) (Snapshot, error) {
 	e, err := m.find(w, id)
 	if err != nil {

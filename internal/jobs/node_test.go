@@ -1,6 +1,8 @@
 package jobs
 
 import (
+	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -27,8 +29,17 @@ func TestNodes(t *testing.T) {
 		b.o = second
 		b.start()
 		for _, j := range []string{old, id} {
-			if s, err := b.Get(ws, j); terse.ErrorCode(err) != terse.CodeNotFound {
-				t.Errorf("the other node has job %s: %+v, %v", j, s, err)
+			if s, err := b.Get(ws, j); err == nil {
+				t.Errorf("the other node has job %s: %+v", j, s)
+			}
+		}
+		_, err := b.Cancel(t.Context(), ws, id)
+		if e, ok := errors.AsType[*terse.Error](err); !ok || e.Reason != "other_node" || !strings.Contains(e.Message, "first") {
+			t.Errorf("a job of the other node: %v", err)
+		}
+		for _, none := range []string{strings.Repeat("0", 26), "\x00", "0"} {
+			if _, err := b.Get(ws, Prefix+none); terse.ErrorCode(err) != terse.CodeNotFound {
+				t.Errorf("job %q: %v", none, err)
 			}
 		}
 		b.stop()

@@ -294,6 +294,11 @@ func (m *Manager) bulk(ctx context.Context, e *entry, j *Job) (*Report, error) {
 	if !j.Spec.DryRun {
 		o.Ledger = j.ID
 	}
+	if m.o.Spread != nil {
+		spread := m.o.Spread()
+		defer spread.Close()
+		o.Spread = spread
+	}
 	sum, err := m.o.Links.Bulk(ctx, m.actor(j), o, in, out)
 	if err != nil {
 		return nil, err
