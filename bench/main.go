@@ -59,6 +59,7 @@ var parts = []part{
 	{"campaign", "rows of values, repointing", (*bench).campaign},
 	{"domains", "links over 300 domains", (*bench).manyDomains},
 	{"job300", "a job over 300 domains", (*bench).job300},
+	{"workers", "a job over one, two and four processes", (*bench).workers},
 	{"dynamodb", "the DynamoDB store, beside its price", (*bench).dynamodb},
 	{"memory", "memory while a long body streams in", (*bench).memory},
 	{"ready", "disk and start with many links", (*bench).ready},

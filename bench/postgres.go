@@ -62,13 +62,29 @@ func (b *bench) postgres(ctx context.Context) (err error) {
 
 // startPostgres starts a server of its own with scripts/engines and returns the address of a new database.
 func (b *bench) startPostgres(ctx context.Context) (address string, done func() error, err error) {
-	dir := filepath.Join(b.dir, "engines")
+	server, done, err := b.startEngine(ctx, "postgres")
+	if err != nil {
+		return "", nil, err
+	}
+	conn, err := pgx.Connect(ctx, server)
+	if err != nil {
+		return "", nil, errors.Join(err, done())
+	}
+	_, err = conn.Exec(ctx, "create database bench")
+	if err = errors.Join(err, conn.Close(ctx)); err != nil {
+		return "", nil, errors.Join(err, done())
+	}
+	return strings.TrimSuffix(server, "/postgres") + "/bench", done, nil
+}
+
+// startEngine starts a server of its own with scripts/engines and returns its address.
+func (b *bench) startEngine(ctx context.Context, engine string) (address string, done func() error, err error) {
 	if err := os.Chmod(b.dir, 0o711); err != nil { // the server runs as somebody without rights
 		return "", nil, err
 	}
 	engines := func(command string) (string, error) {
-		cmd := exec.CommandContext(context.WithoutCancel(ctx), "scripts/engines", command, "postgres")
-		cmd.Env = append(os.Environ(), "ENGINES_DIR="+dir)
+		cmd := exec.CommandContext(context.WithoutCancel(ctx), "scripts/engines", command, engine)
+		cmd.Env = append(os.Environ(), "ENGINES_DIR="+filepath.Join(b.dir, "engines-"+engine))
 		var errs bytes.Buffer
 		cmd.Stderr = &errs
 		out, err := cmd.Output()
@@ -82,19 +98,11 @@ func (b *bench) startPostgres(ctx context.Context) (address string, done func() 
 		return "", nil, errors.Join(err, done())
 	}
 	out, err := engines("env")
-	_, server, ok := strings.Cut(strings.TrimSpace(out), "=")
+	_, address, ok := strings.Cut(strings.TrimSpace(out), "=")
 	if err != nil || !ok {
-		return "", nil, errors.Join(fmt.Errorf("no PostgreSQL: %q", out), err, done())
+		return "", nil, errors.Join(fmt.Errorf("no %s: %q", engine, out), err, done())
 	}
-	conn, err := pgx.Connect(ctx, server)
-	if err != nil {
-		return "", nil, errors.Join(err, done())
-	}
-	_, err = conn.Exec(ctx, "create database bench")
-	if err = errors.Join(err, conn.Close(ctx)); err != nil {
-		return "", nil, errors.Join(err, done())
-	}
-	return strings.TrimSuffix(server, "/postgres") + "/bench", done, nil
+	return address, done, nil
 }
 
 // rawCopy copies rows of a number and 100 bytes into a table with nothing but a primary key, as one transaction,
