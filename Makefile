@@ -42,7 +42,7 @@ test: ## all tests; installs what they need
 
 .PHONY: race
 race: ## quick tests of the concurrent packages under the race detector
-	scripts/engines run $(GO) test -race -short -timeout 15m $(RACE)
+	scripts/engines run $(GO) test -race -short -timeout 60m $(RACE)
 
 .PHONY: engines
 engines: ## start PostgreSQL, Redis, ClickHouse and DynamoDB for tests; scripts/engines says more

@@ -184,6 +184,11 @@ func follows(ctx context.Context, links []string, destination string) error {
 			return err
 		}
 		resp, err := noRedirects.Do(req)
+		for try := 0; err == nil && resp.StatusCode == http.StatusServiceUnavailable && try < lateTries; try++ {
+			_ = resp.Body.Close() // it is of no interest
+			<-time.After(latePause)
+			resp, err = noRedirects.Do(req)
+		}
 		if err != nil {
 			return err
 		}
@@ -196,6 +201,13 @@ func follows(ctx context.Context, links []string, destination string) error {
 	}
 	return nil
 }
+
+// On a busy machine a read of the store may take longer than a visitor waits, who is answered 503 then. What has to be right, and
+// not fast, is asked for again.
+const (
+	lateTries = 600
+	latePause = 100 * time.Millisecond
+)
 
 var noRedirects = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 

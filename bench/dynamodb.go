@@ -106,15 +106,13 @@ func driveDynamo(ctx context.Context, rows int, plain bool) (rate float64, note 
 		return 0, "", err
 	}
 	want := int64(rows+99) / 100
-	if got := e.transactions.Load(); got != want {
-		return 0, "", fmt.Errorf("dynamodb: %d links took %d transactions, want %d", rows, got, want)
-	}
-	if got := e.puts.Load(); got != int64(rows) {
-		return 0, "", fmt.Errorf("dynamodb: %d links were %d puts", rows, got)
+	got := e.transactions.Load()
+	if puts := e.puts.Load(); got < want || puts < int64(rows) { // more are repetitions of what had no answer in time
+		return 0, "", fmt.Errorf("dynamodb: %d links were %d puts in %d transactions, want %d", rows, puts, got, want)
 	}
 	u := s.Usage()
 	million := 1e6 / float64(rows)
-	note = fmt.Sprintf("%d transactions, %.2f M write units, $%.2f a million", want, u.WriteUnits*million/1e6, u.Cost()*million)
+	note = fmt.Sprintf("%d transactions of at least %d, %.2f M write units, $%.2f a million", got, want, u.WriteUnits*million/1e6, u.Cost()*million)
 	return float64(rows) / took.Seconds(), note, nil
 }
 

@@ -125,7 +125,7 @@ func (b *bench) startNginx(path string) (*nginx, error) {
 	go func() { n.done <- n.cmd.Wait() }()
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	defer client.CloseIdleConnections()
-	for range 500 {
+	for range 6000 { // a minute
 		select {
 		case err := <-n.done:
 			return nil, fmt.Errorf("nginx ended: %w", err)

@@ -359,13 +359,19 @@ func unknownCodes(r *rand.Rand, n int) [][]byte {
 // checkSample proves that the server redirects right before it is timed.
 func checkSample(ctx context.Context, s *proc.Server, host string, codes [][]byte, r *rand.Rand) error {
 	targets := linkTargets(host, codes, r, 2000)
-	res, err := openloop.Run(ctx, openloop.Options{
-		Addr: s.RedirectAddr, Rate: 2000, Duration: time.Second, Conns: 16, Target: func(i uint64) *openloop.Target { return &targets[i] },
-	})
-	if err == nil && res.Errors() > 0 {
-		err = fmt.Errorf("%d of %d redirects are wrong: %q", res.Errors(), res.Offered, res.Faults)
+	list, err := openVisitors(ctx, s.RedirectAddr, 1)
+	if err != nil {
+		return err
 	}
-	return err
+	defer closeVisitors(list)
+	for i := range targets {
+		t := &targets[i]
+		status, location, err := list[0].askPatiently(t.Request)
+		if err != nil || status != t.Status || location != string(t.Location) {
+			return errors.Join(fmt.Errorf("redirect %d: %d to %q, want %d to %q", i, status, location, t.Status, t.Location), err)
+		}
+	}
+	return nil
 }
 
 // linkTargets prepares requests for n random links; they know where each leads.

@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -91,6 +92,10 @@ func newReport(quick bool) *report {
 // measured fills in a row.
 func (r *report) measured(key string, v float64, peer string, args ...any) {
 	for _, b := range r.Budgets {
+		if b.Key == key && (math.IsNaN(v) || math.IsInf(v, 0)) {
+			r.note("%s: nothing was answered, so there is no figure", key)
+			return
+		}
 		if b.Key == key {
 			b.Measured, b.Peer = &v, fmt.Sprintf(peer, args...)
 			return

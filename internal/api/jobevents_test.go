@@ -60,7 +60,7 @@ type events struct {
 
 func (b *bench) follow(t *testing.T, id, last string) *events {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	r, err := http.NewRequestWithContext(ctx, "GET", b.url+"/api/v1/jobs/"+id+"/events", nil)
 	if err != nil {
 		t.Fatal(err)
