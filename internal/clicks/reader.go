@@ -181,9 +181,15 @@ func (r *Reader) more() bool {
 	return ok || err != nil
 }
 
-// step hands out at most one group, or moves on by one place of another kind
-// (header, damage, next segment). io.EOF: nothing more for now.
+// step hands out the records of at most one group, see stepGroup.
 func (r *Reader) step(fn func(*Raw) error) (int, error) {
+	return r.stepGroup(func(info groupInfo, group []byte) (int, bool, error) { return r.decode(info, group[groupHeader:], fn) })
+}
+
+// stepGroup hands out at most one group, or moves on by one place of another kind
+// (header, damage, next segment). io.EOF: nothing more for now. take returns how many records it took, or that the
+// group is damaged.
+func (r *Reader) stepGroup(take func(info groupInfo, group []byte) (n int, bad bool, err error)) (int, error) {
 	if r.file == nil {
 		if err := r.open(); err != nil {
 			return 0, err
@@ -208,7 +214,7 @@ func (r *Reader) step(fn func(*Raw) error) (int, error) {
 		if len(b) < info.size() {
 			return 0, r.atEnd()
 		}
-		if n, bad, err := r.decode(info, b[groupHeader:info.size()], fn); !bad {
+		if n, bad, err := take(info, b[:info.size()]); !bad {
 			if err == nil {
 				r.skip(info.size())
 			}

@@ -25,6 +25,7 @@ type Recorder struct {
 	wake   chan struct{}   // a shard is half full, or a click came while the writer slept
 	asleep atomic.Bool     // the writer waits on wake alone
 	flush  chan chan error // requests of Flush
+	append chan appended   // requests of Append
 	stop   chan struct{}   // closed by Close
 	done   chan struct{}   // closed when the writer and the syncer have ended
 
@@ -85,7 +86,7 @@ func Open(o Options) (*Recorder, error) {
 	r := &Recorder{
 		o: o, boot: newBoot(ms, rand.Uint64()), lock: lock,
 		shards: make([]shard, o.Shards), mask: uint32(o.Shards - 1),
-		wake: make(chan struct{}, 1), flush: make(chan chan error), stop: make(chan struct{}), done: make(chan struct{}),
+		wake: make(chan struct{}, 1), flush: make(chan chan error), append: make(chan appended), stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	size := o.BufferBytes / o.Shards / 2
 	for i := range r.shards {

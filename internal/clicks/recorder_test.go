@@ -464,7 +464,7 @@ func TestCollector(t *testing.T) {
 	for _, f := range families {
 		values[f.GetName()] += f.GetMetric()[0].GetCounter().GetValue()
 	}
-	if values["terse_clicks_captured_total"] != 1 || values["terse_clicks_spooled_total"] != 1 || len(families) != 9 {
+	if values["terse_clicks_captured_total"] != 1 || values["terse_clicks_spooled_total"] != 1 || len(families) != 10 {
 		t.Errorf("%v", values)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -21,8 +22,9 @@ type FileSalts struct {
 	path  string
 	clock func() time.Time
 
-	mu    sync.Mutex
-	salts map[int64][16]byte
+	changing sync.Mutex // one change of the file at a time; before mu
+	mu       sync.Mutex
+	salts    map[int64][16]byte
 }
 
 var _ SaltSource = (*FileSalts)(nil)
@@ -76,6 +78,8 @@ func (s *FileSalts) Salt(day int64) ([16]byte, bool) {
 // restart within the day keeps its visitors.
 func (s *FileSalts) Maintain() error {
 	now := s.clock()
+	s.changing.Lock()
+	defer s.changing.Unlock()
 	s.mu.Lock()
 	next := make(map[int64][16]byte, 3)
 	for _, day := range []int64{dayOf(now.Add(-saltGrace)), dayOf(now), dayOf(now.Add(24*time.Hour - nextSaltFrom))} {
@@ -103,9 +107,14 @@ func (s *FileSalts) Maintain() error {
 	if same {
 		return nil
 	}
+	return s.replace(next)
+}
+
+// replace uses other salts once they are on disk.
+func (s *FileSalts) replace(next map[int64][16]byte) error {
 	f := saltFile{Version: 1, Salts: make(map[string]string, len(next))}
 	for day, salt := range next {
-		f.Salts[time.UnixMilli(day*dayMillis).UTC().Format(time.DateOnly)] = hex.EncodeToString(salt[:])
+		f.Salts[dayName(day)] = hex.EncodeToString(salt[:])
 	}
 	if err := writeSalts(s.path, f); err != nil {
 		return fmt.Errorf("write salts: %w", err)
@@ -114,6 +123,43 @@ func (s *FileSalts) Maintain() error {
 	s.salts = next
 	s.mu.Unlock()
 	return nil
+}
+
+func dayName(day int64) string { return time.UnixMilli(day * dayMillis).UTC().Format(time.DateOnly) }
+
+// Days returns the salts that there are, by day (2026-11-23), for the machines that are to know the same visitors.
+func (s *FileSalts) Days() map[string][16]byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	days := make(map[string][16]byte, len(s.salts))
+	for day, salt := range s.salts {
+		days[dayName(day)] = salt
+	}
+	return days
+}
+
+// Adopt uses the salts of another machine (Days) for the days that this one would have salts for. A visitor of a day whose
+// salt changes counts twice on it.
+func (s *FileSalts) Adopt(days map[string][16]byte) error {
+	now := s.clock()
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	s.mu.Lock()
+	next := maps.Clone(s.salts)
+	s.mu.Unlock()
+	for name, salt := range days {
+		t, err := time.Parse(time.DateOnly, name)
+		if err == nil && dayOf(t) >= dayOf(now.Add(-saltGrace)) && dayOf(t) <= dayOf(now.Add(24*time.Hour-nextSaltFrom)) {
+			next[dayOf(t)] = salt
+		}
+	}
+	s.mu.Lock()
+	same := maps.Equal(next, s.salts)
+	s.mu.Unlock()
+	if same {
+		return nil
+	}
+	return s.replace(next)
 }
 
 // writeSalts replaces the file in one step.

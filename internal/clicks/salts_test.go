@@ -1,6 +1,7 @@
 package clicks
 
 import (
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -146,3 +147,35 @@ type noSalts struct{}
 
 func (noSalts) Salt(int64) (s [16]byte, ok bool) { return }
 func (noSalts) Maintain() error                  { return nil }
+
+// TestAdopt: two machines that share their salts know the same visitors, after a restart, too; days that are over are not adopted.
+func TestAdopt(t *testing.T) {
+	t.Parallel()
+	clock := func() time.Time { return noon.Add(time.Hour) }
+	a, err := OpenSalts(filepath.Join(t.TempDir(), "a"), clock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "b")
+	b, err := OpenSalts(path, clock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	days := a.Days()
+	if len(days) != 2 { // today and, after noon, tomorrow
+		t.Fatalf("%d days", len(days))
+	}
+	days["2020-01-01"] = [16]byte{1}
+	if err := b.Adopt(days); err != nil {
+		t.Fatal(err)
+	}
+	again, err := OpenSalts(path, clock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []*FileSalts{b, again} {
+		if !maps.Equal(s.Days(), a.Days()) {
+			t.Errorf("%v, want %v", s.Days(), a.Days())
+		}
+	}
+}

@@ -6,10 +6,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Stats are counters since Open. Captured = Spooled + the sum of Dropped + what
+// Stats are counters since Open. Captured + Appended = Spooled + the sum of Dropped + what
 // is in memory, at any moment without captures.
 type Stats struct {
 	Captured     uint64 // clicks handed to Capture and CaptureSync
+	Appended     uint64 // clicks of other recorders, handed to Append
 	Dropped      DropStats
 	Spooled      uint64 // clicks written to the spool
 	Groups       uint64 // group commits
@@ -42,7 +43,7 @@ type counters struct {
 	spoolFull, bots, sampled, disk   atomic.Uint64
 	spooled, groups, bytes, segments atomic.Uint64
 	syncs, writeErrors, syncErrors   atomic.Uint64
-	syncTimeouts                     atomic.Uint64
+	syncTimeouts, appended           atomic.Uint64
 }
 
 // Stats returns the counters.
@@ -54,7 +55,7 @@ func (r *Recorder) Stats() Stats {
 		},
 		Spooled: c.spooled.Load(), Groups: c.groups.Load(), Bytes: c.bytes.Load(), Segments: c.segments.Load(),
 		DirBytes: r.dirBytes.Load(), Syncs: c.syncs.Load(), WriteErrors: c.writeErrors.Load(), SyncErrors: c.syncErrors.Load(),
-		SyncTimeouts: c.syncTimeouts.Load(),
+		SyncTimeouts: c.syncTimeouts.Load(), Appended: c.appended.Load(),
 	}
 	for i := range r.shards {
 		sh := &r.shards[i]
@@ -69,6 +70,7 @@ func (r *Recorder) Stats() Stats {
 
 var (
 	descCaptured = prometheus.NewDesc("terse_clicks_captured_total", "Redirect decisions handed to the click recorder.", nil, nil)
+	descAppended = prometheus.NewDesc("terse_clicks_appended_total", "Clicks of edge nodes, added to the spool of this one.", nil, nil)
 	descDropped  = prometheus.NewDesc("terse_clicks_dropped_total", "Clicks not recorded, by reason.", []string{"reason"}, nil)
 	descSpooled  = prometheus.NewDesc("terse_clicks_spooled_total", "Clicks written to the spool.", nil, nil)
 	descGroups   = prometheus.NewDesc("terse_spool_groups_total", "Group commits.", nil, nil)
@@ -83,7 +85,7 @@ var _ prometheus.Collector = (*Recorder)(nil)
 
 // Describe implements prometheus.Collector.
 func (r *Recorder) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descCaptured, descDropped, descSpooled, descGroups, descBytes, descDir, descSyncs, descErrors, descTimeouts} {
+	for _, d := range []*prometheus.Desc{descCaptured, descAppended, descDropped, descSpooled, descGroups, descBytes, descDir, descSyncs, descErrors, descTimeouts} {
 		ch <- d
 	}
 }
@@ -95,6 +97,7 @@ func (r *Recorder) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
 	count(descCaptured, s.Captured)
+	count(descAppended, s.Appended)
 	count(descDropped, s.Dropped.BufferFull, "buffer_full")
 	count(descDropped, s.Dropped.SpoolFull, "spool_full")
 	count(descDropped, s.Dropped.Bots, "bots")

@@ -65,6 +65,9 @@ func (w *writer) run() {
 		case <-tick:
 		case <-w.r.wake:
 		case answer = <-w.r.flush:
+		case a := <-w.r.append:
+			answer = a.answer
+			w.add(&a)
 		case <-w.r.stop:
 			w.r.asleep.Store(false)
 			w.finish()
@@ -77,6 +80,10 @@ func (w *writer) run() {
 			idle++
 		}
 		w.write()
+		if answer != nil && len(w.pending) > 0 { // stopped while the disk refused
+			answer <- errStopped
+			answer = nil
+		}
 		w.settle(answer)
 	}
 }
