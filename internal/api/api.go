@@ -41,7 +41,8 @@ import (
 
 // Options configures a Server. Fields without a remark are required.
 type Options struct {
-	Store     terse.Store // for the records of idempotent requests
+	Store     terse.Store // for the records of idempotent requests, and for edge nodes
+	Edge      Edge
 	Links     *links.Service
 	Domains   *domains.Registry
 	Auth      *auth.Service
@@ -185,6 +186,7 @@ func New(o Options) (*Server, error) {
 	s.registerAccess()
 	s.registerSystem()
 	s.registerNodes()
+	s.registerEdge()
 	s.registerWhoami()
 	if err := s.document(); err != nil {
 		return nil, fmt.Errorf("document the API: %w", err)

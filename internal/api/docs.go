@@ -80,7 +80,7 @@ func (s *Server) document() error {
 
 func (s *Server) docsPage(api *huma.OpenAPI) docsPage {
 	page := docsPage{Title: api.Info.Title, Version: api.Info.Version, Description: api.Info.Description, CSS: template.CSS(docsCSS)}
-	for _, tag := range []string{"Links", "Campaigns", "Jobs", "Domains", "Analytics", "Workspaces and keys", "System"} {
+	for _, tag := range []string{"Links", "Campaigns", "Jobs", "Domains", "Analytics", "Workspaces and keys", "System", "Edge"} {
 		g := docsGroup{Name: tag}
 		for _, path := range sortedKeys(api.Paths) {
 			item := api.Paths[path]

@@ -78,10 +78,17 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open auth: %w", err)
 	}
-	s := &Service{
-		o: o, owner: owner,
-		keys: make(map[string]cached), workspaces: make(map[terse.WorkspaceID]terse.Workspace),
+	s, err := OpenSettings(ctx, o)
+	if err != nil {
+		return nil, err
 	}
+	s.owner = owner
+	return s, nil
+}
+
+// OpenSettings is Open for a process that admits nobody and only wants to know the settings of workspaces: no key is valid.
+func OpenSettings(ctx context.Context, o Options) (*Service, error) {
+	s := &Service{o: o, keys: make(map[string]cached), workspaces: make(map[terse.WorkspaceID]terse.Workspace)}
 	if err := s.loadSettings(ctx); err != nil {
 		return nil, fmt.Errorf("open auth: %w", err)
 	}
@@ -98,7 +105,7 @@ type Identity struct {
 
 // Allows reports whether the identity has a scope.
 func (id *Identity) Allows(s Scope) bool {
-	return slices.Contains(id.Scopes, s) || slices.Contains(id.Scopes, ScopeAll)
+	return slices.Contains(id.Scopes, s) || slices.Contains(id.Scopes, ScopeAll) && (id.Owner || s != ScopeEdgeUse)
 }
 
 // Known returns who presents a key if this can be said without reading the

@@ -25,6 +25,9 @@ const (
 	ScopeWorkspacesRead   Scope = "workspaces:read"
 	ScopeWorkspacesWrite  Scope = "workspaces:write"
 	ScopeSystemRead       Scope = "system:read"
+	// ScopeEdgeUse is for edge nodes: it reads the links and domains of all workspaces. Only the owner key can give
+	// it, and it is no part of ScopeAll.
+	ScopeEdgeUse Scope = "edge:use"
 )
 
 // Scopes returns every scope that a key may have.
@@ -32,6 +35,7 @@ func Scopes() []Scope {
 	return []Scope{
 		ScopeAll, ScopeLinksRead, ScopeLinksWrite, ScopeLinksBlock, ScopeDomainsRead, ScopeDomainsWrite, ScopeAnalyticsRead, ScopeAnalyticsWrite, ScopeConversionsWrite,
 		ScopeKeysRead, ScopeKeysWrite, ScopeWorkspacesRead, ScopeWorkspacesWrite, ScopeSystemRead,
+		ScopeEdgeUse,
 	}
 }
 

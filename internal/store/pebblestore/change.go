@@ -108,6 +108,15 @@ func (s *Store) Changes(ctx context.Context, after uint64, limit int) (_ []terse
 	return out, nil
 }
 
+// FeedHead returns a position such that every change that Changes does not show yet has a larger Seq.
+func (s *Store) FeedHead(ctx context.Context) (_ uint64, err error) {
+	if err := s.enter(ctx); err != nil {
+		return 0, err
+	}
+	defer s.leave(&err)
+	return s.durable.Load(), nil
+}
+
 // trimFeed forgets changes that are older than FeedMaxAge or more than FeedMaxEntries behind. The
 // last one always stays: it holds the sequence number to go on from.
 func (s *Store) trimFeed(ctx context.Context) (err error) {

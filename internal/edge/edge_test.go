@@ -1,0 +1,583 @@
+package edge
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"go.uber.org/goleak"
+
+	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/api"
+	"github.com/terselink/terse/internal/auth"
+	"github.com/terselink/terse/internal/changes"
+	"github.com/terselink/terse/internal/clicklimit"
+	"github.com/terselink/terse/internal/clicks"
+	"github.com/terselink/terse/internal/domains"
+	"github.com/terselink/terse/internal/edge/wire"
+	"github.com/terselink/terse/internal/inbox"
+	"github.com/terselink/terse/internal/links"
+	"github.com/terselink/terse/internal/nodes"
+	"github.com/terselink/terse/internal/store/pebblestore"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const ownerKey = "owner-key-of-the-tests-0123456789-abcdef"
+
+func now() terse.Millis { return terse.MillisOf(time.Now()) }
+
+// upstream is a control plane on a store of its own, behind a switch.
+type upstream struct {
+	t        *testing.T
+	url      string
+	key      string // of edge nodes
+	store    *pebblestore.Store
+	domain   terse.DomainID
+	recorder *clicks.Recorder
+	spool    string
+	down     atomic.Bool
+	asked    atomic.Int64 // requests that came, also while down
+}
+
+func newUpstream(t *testing.T) *upstream {
+	ctx := t.Context()
+	u := &upstream{t: t, spool: filepath.Join(t.TempDir(), "spool")}
+	var err error
+	if u.store, err = pebblestore.Open(filepath.Join(t.TempDir(), "store"), pebblestore.Options{Clock: now}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = u.store.Close() })
+	if _, _, err := auth.Bootstrap(ctx, auth.BootstrapOptions{Store: u.store, Clock: now, Key: ownerKey}); err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	reg, err := domains.Open(ctx, domains.Options{Store: u.store, Clock: now, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(reg.Close)
+	d, err := reg.EnsureDefault(ctx, "go.example.com", "https")
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.domain = d.Number
+	if err := u.store.PutDocument(ctx, terse.Document{Kind: terse.KindMeta, ID: wire.MetaCookieKey, Version: 1, Data: []byte(`{}`)}); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := auth.Open(ctx, auth.Options{Store: u.store, Clock: now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner, _ := keys.Known(ownerKey)
+	if _, u.key, err = keys.CreateKey(ctx, &owner, auth.NewKey{Workspace: 1, Name: "edge", Scopes: []auth.Scope{auth.ScopeEdgeUse}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if u.recorder, err = clicks.Open(clicks.Options{Dir: u.spool}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = u.recorder.Close() })
+	in, err := inbox.Open(ctx, inbox.Options{
+		Path: filepath.Join(t.TempDir(), "edges.json"), Receiver: "here", Spool: u.spool, Recorder: u.recorder, Clock: now,
+		Write: func(string, []byte) error { return nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	handler, err := api.New(api.Options{
+		Store: u.store, Domains: reg, Auth: keys, Clock: now, Log: log, Nodes: nodes.New(nodes.Options{Clock: now}),
+		Links: links.New(links.Options{Store: u.store, Domains: reg, Workspaces: keys.Settings, Clock: now, Log: log}),
+		Edge:  api.Edge{Head: u.store.FeedHead, Inbox: in, Salts: func() map[string][16]byte { return map[string][16]byte{"2026-11-23": {1, 2}} }},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		u.asked.Add(1)
+		if u.down.Load() {
+			panic(http.ErrAbortHandler) // the connection is cut
+		}
+		handler.ServeHTTP(w, r)
+	}))
+	t.Cleanup(srv.Close)
+	u.url = srv.URL
+	return u
+}
+
+// call asks the API as its owner.
+func (u *upstream) call(method, path string, in, out any) {
+	u.t.Helper()
+	b, err := json.Marshal(in)
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(u.t.Context(), method, u.url+path, bytes.NewReader(b))
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+ownerKey)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err = io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode >= 300 {
+		u.t.Fatalf("%s %s: %d %s %v", method, path, resp.StatusCode, b, err)
+	}
+	if out != nil {
+		if err := json.Unmarshal(b, out); err != nil {
+			u.t.Fatal(err)
+		}
+	}
+}
+
+type made struct {
+	ID, Code, Destination string
+}
+
+func (m *made) key(t *testing.T) terse.LinkKey {
+	n, err := terse.ParseLinkNumber(m.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return terse.LinkKey{Number: n, Code: m.Code}
+}
+
+func (u *upstream) link(body map[string]any) (m made) {
+	u.t.Helper()
+	u.call("POST", "/api/v1/links", body, &m)
+	return m
+}
+
+// open opens an edge of the control plane on a folder.
+func (u *upstream) open(dir string, clock func() terse.Millis) *Store {
+	u.t.Helper()
+	c, err := NewClient(u.url, u.key)
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	s, err := Open(Options{Client: c, Dir: dir, Bytes: 1 << 30, Clock: clock})
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	u.t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// target notes what it is told.
+type target struct {
+	mu         sync.Mutex
+	documents  []string
+	everything int
+}
+
+func (t *target) Link(changes.Event)    {}
+func (t *target) Links()                {}
+func (t *target) Failure(changes.Event) {}
+func (t *target) Feed(context.Context, []terse.Run, map[terse.LinkNumber]uint64, map[terse.LinkNumber]uint64) error {
+	return nil
+}
+
+func (t *target) Document(_ context.Context, _ terse.WorkspaceID, kind terse.Kind, id string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.documents = append(t.documents, string(kind)+" "+id)
+	return nil
+}
+
+func (t *target) Everything(context.Context) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.everything++
+	return nil
+}
+
+func (t *target) heard() (documents []string, everything int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return append([]string(nil), t.documents...), t.everything
+}
+
+// run follows the feed until the function that it returns is called.
+func run(t *testing.T, s *Store, to *target) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); s.Run(ctx, to) }()
+	stop = sync.OnceFunc(func() { cancel(); <-done })
+	t.Cleanup(stop)
+	return stop
+}
+
+// until waits for a condition.
+func until(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !f(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within a minute: %s", what)
+		}
+	}
+}
+
+// get returns the destination that an edge has for a link; "" if it says that there is none.
+func get(t *testing.T, s *Store, k terse.LinkKey) (string, error) {
+	t.Helper()
+	dst := [1]terse.Link{}
+	if err := s.GetLinks(t.Context(), []terse.LinkKey{k}, dst[:]); err != nil {
+		return "", err
+	}
+	return dst[0].Destination, nil
+}
+
+// TestStore: what an edge was asked for once it has, also when it starts while nobody answers; of the rest it says that it does not
+// know. It hears of changes, of those that it missed, too.
+func TestStore(t *testing.T) {
+	t.Parallel()
+	u, dir := newUpstream(t), t.TempDir()
+	s := u.open(dir, now)
+	if err := s.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	plain, doomed := u.link(map[string]any{"destination": "https://example.com/1"}), u.link(map[string]any{"destination": "https://example.com/2"})
+	alias := u.link(map[string]any{"destination": "https://example.com/3", "code": "winter"})
+	other := u.link(map[string]any{"destination": "https://example.com/4"})
+	for _, m := range []made{plain, doomed} {
+		if got, err := get(t, s, m.key(t)); err != nil || got != m.Destination {
+			t.Fatalf("%q, error %v", got, err)
+		}
+		until(t, "the copy has the link", func() bool { _, found, sure := s.copy.link(m.key(t).Number); return found && sure })
+	}
+	if l, err := s.GetAlias(t.Context(), u.domain, "winter"); err != nil || l.Destination != alias.Destination {
+		t.Fatalf("%+v, error %v", l, err)
+	}
+	until(t, "the copy has the alias", func() bool { return s.copy.named(u.domain, "winter") != 0 })
+	if _, err := s.GetAlias(t.Context(), u.domain, "summer"); !errors.Is(err, terse.ErrNotFound) {
+		t.Errorf("an alias that nobody has: %v", err)
+	}
+
+	away := func(s *Store) {
+		t.Helper()
+		for _, m := range []made{plain, doomed} {
+			if got, err := get(t, s, m.key(t)); err != nil || got != m.Destination {
+				t.Errorf("while nobody answers: %q, error %v", got, err)
+			}
+		}
+		if l, err := s.GetAlias(t.Context(), u.domain, "winter"); err != nil || l.Destination != alias.Destination {
+			t.Errorf("while nobody answers: %+v, error %v", l, err)
+		}
+		for range 2 * failuresToOpen { // with the circuit open, too
+			if _, err := get(t, s, other.key(t)); !errors.Is(err, terse.ErrUnavailable) {
+				t.Errorf("a link that the edge does not have: %v", err)
+			}
+			if _, err := s.GetAlias(t.Context(), u.domain, "summer"); !errors.Is(err, terse.ErrUnavailable) {
+				t.Errorf("an alias that the edge does not have: %v", err)
+			}
+		}
+		if docs, err := s.ListDocuments(t.Context(), 0, terse.KindDomain, "", 10); err != nil || len(docs) != 1 || docs[0].ID != "go.example.com" {
+			t.Errorf("domains %v, error %v", docs, err)
+		}
+	}
+	u.down.Store(true)
+	away(s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = u.open(dir, now)
+	if err := s.Sync(t.Context()); err != nil {
+		t.Fatalf("a start while nobody answers: %v", err)
+	}
+	if err := s.Ping(t.Context()); !errors.Is(err, terse.ErrUnavailable) {
+		t.Errorf("ping: %v", err)
+	}
+	to := &target{}
+	run(t, s, to)
+	away(s)
+
+	// It comes back, and things have changed meanwhile.
+	u.down.Store(false)
+	u.call("PATCH", "/api/v1/links/"+plain.ID, map[string]any{"destination": "https://example.com/new"}, nil)
+	u.call("PATCH", "/api/v1/links/"+alias.ID, map[string]any{"destination": "https://example.com/cold"}, nil)
+	u.call("DELETE", "/api/v1/links/"+doomed.ID, nil, nil)
+	u.call("POST", "/api/v1/domains", map[string]any{"host": "new.example.com"}, nil)
+	until(t, "the destination is the new one", func() bool {
+		got, err := get(t, s, plain.key(t))
+		return err == nil && got == "https://example.com/new"
+	})
+	until(t, "the alias, too", func() bool {
+		l, err := s.GetAlias(t.Context(), u.domain, "winter")
+		return err == nil && l.Destination == "https://example.com/cold"
+	})
+	until(t, "the link is gone", func() bool { got, err := get(t, s, doomed.key(t)); return err == nil && got == "" })
+	until(t, "the domain is told of", func() bool {
+		docs, _ := to.heard()
+		return len(docs) > 0 && docs[len(docs)-1] == "domain new.example.com"
+	})
+	if docs, err := s.ListDocuments(t.Context(), 0, terse.KindDomain, "", 10); err != nil || len(docs) != 2 {
+		t.Errorf("domains %v, error %v", docs, err)
+	}
+	until(t, "the control plane counts as reached", func() bool { return s.Ping(t.Context()) == nil })
+	if _, n := to.heard(); n != 0 {
+		t.Errorf("everything was read again, though nothing was missed")
+	}
+}
+
+// TestGap: an edge that did not follow for too long, or whose feed is another one, doubts what it has: it asks again, and
+// serves it only while nobody answers.
+func TestGap(t *testing.T) {
+	t.Parallel()
+	for _, gap := range []string{"time", "position"} {
+		u, to := newUpstream(t), &target{}
+		var ahead atomic.Int64
+		s := u.open(t.TempDir(), func() terse.Millis { return now() + terse.Millis(ahead.Load()) })
+		if err := s.Sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		m := u.link(map[string]any{"destination": "https://example.com/1"})
+		if _, err := get(t, s, m.key(t)); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "the copy has the link", func() bool { _, found, _ := s.copy.link(m.key(t).Number); return found })
+		if gap == "time" {
+			ahead.Store((21 * time.Hour).Milliseconds())
+		} else { // as after a restore of the store
+			st := *s.copy.state.Load()
+			st.Position += 1000
+			s.copy.state.Store(&st)
+		}
+		stop := run(t, s, to)
+		until(t, "everything is read again", func() bool { _, n := to.heard(); return n > 0 })
+		stop()
+		if _, found, sure := s.copy.link(m.key(t).Number); !found || sure {
+			t.Errorf("%s: found %v, sure %v", gap, found, sure)
+		}
+		u.down.Store(true)
+		if got, err := get(t, s, m.key(t)); err != nil || got != m.Destination {
+			t.Errorf("%s: in doubt, while nobody answers: %q, error %v", gap, got, err)
+		}
+		u.down.Store(false)
+		s.o.Client.failures.Store(0)
+		asked := s.stats.asked.Load()
+		if got, err := get(t, s, m.key(t)); err != nil || got != m.Destination || s.stats.asked.Load() == asked {
+			t.Errorf("%s: in doubt: %q, error %v", gap, got, err)
+		}
+		until(t, "it is sure again", func() bool { _, found, sure := s.copy.link(m.key(t).Number); return found && sure })
+	}
+}
+
+// TestOvertaken: an answer that a change has overtaken is not kept, and nothing older replaces what is there.
+func TestOvertaken(t *testing.T) {
+	t.Parallel()
+	u := newUpstream(t)
+	s := u.open(t.TempDir(), now)
+	c := s.copy
+	done := func() { // what waits is written
+		t.Helper()
+		if err := c.now(t.Context(), func(*pebble.Batch) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	version := func(n terse.LinkNumber) uint64 { done(); l, _, _ := c.link(n); return l.Version }
+	link := func(version uint64) terse.Link {
+		return terse.Link{Number: terse.NewLinkNumber(1, terse.AliasSpace, 5), Version: version, Code: "abc", Destination: "https://example.com/"}
+	}
+	n := link(1).Number
+	c.keep(link(2), 0)
+	c.keep(link(1), 0)
+	if got := version(n); got != 2 {
+		t.Errorf("version %d, want 2", got)
+	}
+	if err := s.applyToCopy(t.Context(), &wire.EdgeChanges{Position: 10}, map[terse.LinkNumber]uint64{n: 4}, nil); err != nil {
+		t.Fatal(err)
+	}
+	c.keep(link(3), 0)
+	if got := version(n); got != 0 {
+		t.Errorf("version %d is kept, though 4 was written", got)
+	}
+	c.keep(link(4), 0)
+	if got := version(n); got != 4 || c.named(1, "abc") != n {
+		t.Errorf("version %d, want 4", got)
+	}
+	if err := s.applyToCopy(t.Context(), &wire.EdgeChanges{Position: 11}, nil, map[terse.LinkNumber]uint64{n: 4}); err != nil {
+		t.Fatal(err)
+	}
+	c.keep(link(9), 0)
+	if got := version(n); got != 0 || c.named(1, "abc") != 0 {
+		t.Errorf("version %d of a link that was deleted", got)
+	}
+}
+
+// TestEvict: the copy keeps to its limit, and what was used last stays.
+func TestEvict(t *testing.T) {
+	t.Parallel()
+	u := newUpstream(t)
+	var at atomic.Int64
+	s := u.open(t.TempDir(), func() terse.Millis { return terse.Millis(at.Load()) })
+	c := s.copy
+	s.cancel() // the size is counted below
+	s.running.Wait()
+	c.bytes.Store(0)
+	const count = 1000
+	for i := range count {
+		at.Store(int64(stampUnit) * int64(i/100))
+		l := terse.Link{Number: terse.NewLinkNumber(1, 7, uint64(i)), Version: 1, Destination: "https://example.com/0123456789"}
+		if err := c.now(t.Context(), func(b *pebble.Batch) error { return c.putLink(b, &l, 0) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.limit = c.bytes.Load() / 2
+	if err := c.evict(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if c.bytes.Load() > c.limit || c.evicted.Load() < count/2 {
+		t.Errorf("%d bytes of %d, %d evicted", c.bytes.Load(), c.limit, c.evicted.Load())
+	}
+	for i := range count {
+		_, found := c.entry(linkKey(terse.NewLinkNumber(1, 7, uint64(i))))
+		if found && i < count/2 || !found && i >= count*6/10 {
+			t.Errorf("link %d: found %v", i, found)
+		}
+	}
+}
+
+// TestCircuit: after some failures nothing is sent, but for one request now and then; an answer closes it.
+func TestCircuit(t *testing.T) {
+	t.Parallel()
+	u := newUpstream(t)
+	c, err := NewClient(u.url, u.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	u.down.Store(true)
+	for range failuresToOpen {
+		if _, err := c.link(t.Context(), 1, 0, ""); !errors.Is(err, terse.ErrUnavailable) {
+			t.Fatal(err)
+		}
+	}
+	u.down.Store(false)
+	c.probeAt.Store(time.Now().Add(time.Hour).UnixMilli())
+	before := u.asked.Load()
+	if _, err := c.link(t.Context(), 1, 0, ""); !errors.Is(err, errCircuit) || u.asked.Load() != before {
+		t.Errorf("error %v, %d requests", err, u.asked.Load()-before)
+	}
+	if err := c.claim(t.Context(), "link_0000000000001", wire.EdgeClaim{Version: 1, Used: 1}); !errors.Is(err, terse.ErrUnavailable) {
+		t.Errorf("a claim that was not sent: %v", err)
+	}
+	c.probeAt.Store(0)
+	if b, err := c.link(t.Context(), 1, 0, ""); err != nil || b != nil {
+		t.Errorf("%s, error %v", b, err)
+	}
+	c.probeAt.Store(time.Now().Add(time.Hour).UnixMilli())
+	if _, err := c.link(t.Context(), 1, 0, ""); err != nil {
+		t.Errorf("the circuit is still open: %v", err)
+	}
+	// A key that is not valid, and an address where something else answers, say nothing about links.
+	for _, c := range []struct{ url, key string }{{u.url, "terse_wrong"}, {u.url + "/elsewhere", u.key}} {
+		client, err := NewClient(c.url, c.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := client.link(t.Context(), 1, 0, ""); !errors.Is(err, terse.ErrUnavailable) {
+			t.Errorf("%+v: %v", c, err)
+		}
+		client.Close()
+	}
+}
+
+// TestLimit: edges and the control plane together serve as many clicks as a link allows, and not one more.
+func TestLimit(t *testing.T) {
+	t.Parallel()
+	u := newUpstream(t)
+	m := u.link(map[string]any{"destination": "https://example.com/1", "max_clicks": 40})
+	counters := []*clicklimit.Counter{clicklimit.New(u.store)}
+	for range 2 {
+		s := u.open(t.TempDir(), now)
+		counters = append(counters, clicklimit.New(s))
+	}
+	var served, failed atomic.Int64
+	var visitors sync.WaitGroup
+	for i := range 150 {
+		visitors.Go(func() {
+			switch ok, err := counters[i%len(counters)].Take(t.Context(), m.key(t).Number, 40); {
+			case err != nil:
+				failed.Add(1)
+			case ok:
+				served.Add(1)
+			}
+		})
+	}
+	visitors.Wait()
+	if n := served.Load(); n > 40 || n < 40 && failed.Load() == 0 {
+		t.Errorf("%d clicks of 40, %d failures", n, failed.Load())
+	}
+}
+
+// TestShip: the clicks of an edge come to its control plane once each, whatever is cut meanwhile, and go to no other.
+func TestShip(t *testing.T) {
+	t.Parallel()
+	u, spool := newUpstream(t), filepath.Join(t.TempDir(), "spool")
+	s := u.open(t.TempDir(), now)
+	r, err := clicks.Open(clicks.Options{Dir: spool})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Close() }()
+	o := ShipperOptions{Store: s, Spool: spool, Edge: "0123456789abcdef", Log: slog.New(slog.DiscardHandler)}
+	total := 0
+	for round := range 4 {
+		shipper, err := NewShipper(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); shipper.Run(ctx) }()
+		for i := range 300 {
+			u.down.Store(i%100 > 50 && round > 0)
+			r.Capture(0, &clicks.Click{At: now(), Link: 5, Code: []byte("abc")})
+			total++
+			if i%50 == 0 {
+				if err := r.Flush(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := r.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		u.down.Store(false)
+		until(t, "all clicks are there", func() bool { return u.recorder.Stats().Appended >= uint64(total) && shipper.Shipped() == r.Position() })
+		cancel()
+		<-done
+		if err := shipper.Finish(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := u.recorder.Stats().Appended; n != uint64(total) {
+		t.Errorf("%d clicks of %d", n, total)
+	}
+	// The address leads to another process now.
+	shipper, err := NewShipper(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shipper.receiver = "elsewhere"
+	if err := shipper.Finish(t.Context()); terse.ErrorCode(err) != terse.CodeConflict {
+		t.Errorf("another receiver: %v", err)
+	}
+	if salts, err := s.Salts(t.Context()); err != nil || salts["2026-11-23"] != [16]byte{1, 2} {
+		t.Errorf("salts %v, error %v", salts, err)
+	}
+}

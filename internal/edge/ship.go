@@ -1,0 +1,221 @@
+package edge
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/clicks"
+)
+
+// ShipperOptions configure a Shipper. Fields without a remark are required.
+type ShipperOptions struct {
+	Store *Store // whose client it uses, and which keeps where the clicks go
+	Spool string // the directory
+	Edge  string // names the spool for ever
+	Log   *slog.Logger
+}
+
+// Shipper sends the clicks of an edge to the control plane, in the order of the spool and each once: the control plane knows up to
+// where it has them, and is asked after every failure. It sends them to the process that it began with, whose spool
+// Store remembers, since another one would not know that. It is a prometheus.Collector.
+type Shipper struct {
+	o        ShipperOptions
+	receiver string
+
+	reader *clicks.Reader // nil: the control plane is to be asked
+	at     clicks.Position
+	batch  []byte
+
+	shipped  atomic.Pointer[clicks.Position]
+	trouble  atomic.Pointer[string]
+	sent     atomic.Uint64 // clicks
+	bytes    atomic.Uint64
+	failures atomic.Uint64
+}
+
+const (
+	// shipBytes is how much a batch has at least if there is so much.
+	shipBytes = 1 << 20
+	// shipPause is the pause after a batch that was smaller: requests for a few clicks each would cost more than they bring.
+	shipPause = 100 * time.Millisecond
+	shipMost  = 5 * time.Second
+)
+
+// NewShipper returns a Shipper that does nothing yet.
+func NewShipper(o ShipperOptions) (*Shipper, error) {
+	b, err := o.Store.copy.get([]byte{keyReceiver})
+	if err != nil {
+		return nil, err
+	}
+	return &Shipper{o: o, receiver: string(b)}, nil
+}
+
+// Shipped returns the place in the spool before which the control plane has all clicks; zero until it has said so.
+func (s *Shipper) Shipped() clicks.Position {
+	if p := s.shipped.Load(); p != nil {
+		return *p
+	}
+	return clicks.Position{}
+}
+
+// Trouble says why clicks cannot be sent; "" if they can.
+func (s *Shipper) Trouble() string {
+	if p := s.trouble.Load(); p != nil {
+		return *p
+	}
+	return ""
+}
+
+// Run sends clicks until ctx ends.
+func (s *Shipper) Run(ctx context.Context) {
+	for pause := pauseFirst; ctx.Err() == nil; {
+		n, err := s.step(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil && n == 0:
+			_ = s.reader.Wait(ctx) // it ends with ctx
+			continue
+		case err == nil:
+			pause = pauseFirst
+			if n < shipBytes {
+				sleep(ctx, shipPause)
+			}
+			continue
+		}
+		s.failed(err)
+		sleep(ctx, pause/2+rand.N(pause))
+		pause = min(2*pause, shipMost)
+	}
+}
+
+// Finish sends what is left, after Run and when nothing is recorded any more. It gives up at the first failure: the next start goes on.
+func (s *Shipper) Finish(ctx context.Context) error {
+	for {
+		n, err := s.step(ctx)
+		if err != nil || n == 0 {
+			s.close()
+			return err
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+func (s *Shipper) failed(err error) {
+	text := terse.Message(err)
+	if last := s.trouble.Swap(&text); last == nil || *last != text {
+		s.o.Log.Warn("clicks cannot be sent to the upstream control plane: they wait in the spool", "error", err)
+	}
+	s.failures.Add(1)
+	s.close()
+}
+
+func (s *Shipper) close() {
+	if s.reader != nil {
+		_ = s.reader.Close()
+		s.reader = nil
+	}
+}
+
+// step sends one batch and returns its size; 0 if there is nothing to send.
+func (s *Shipper) step(ctx context.Context) (n int, err error) {
+	if s.reader == nil {
+		if err := s.begin(ctx); err != nil {
+			return 0, err
+		}
+	}
+	before := s.reader.Stats().Records
+	if s.batch, err = s.reader.NextGroups(ctx, s.batch[:0], shipBytes); err != nil || len(s.batch) == 0 {
+		return 0, err
+	}
+	to := s.reader.Position()
+	answer, err := s.o.Store.o.Client.sendClicks(ctx, s.o.Edge, s.receiver, s.at.String(), to.String(), s.batch)
+	if err != nil {
+		return 0, err
+	}
+	p, err := clicks.ParsePosition(answer.Position)
+	if err != nil || p != to { // it has other clicks than this process thought
+		s.close()
+		return len(s.batch), err
+	}
+	s.arrived(to)
+	s.sent.Add(s.reader.Stats().Records - before)
+	s.bytes.Add(uint64(len(s.batch)))
+	return len(s.batch), nil
+}
+
+func (s *Shipper) arrived(p clicks.Position) {
+	s.at = p
+	s.shipped.Store(&p)
+	s.trouble.Store(nil)
+}
+
+// begin asks up to where the clicks are there, and goes there.
+func (s *Shipper) begin(ctx context.Context) error {
+	to, err := s.o.Store.o.Client.clicksAt(ctx, s.o.Edge)
+	if err != nil {
+		return err
+	}
+	if s.receiver != "" && s.receiver != to.Receiver {
+		return &terse.Error{Code: terse.CodeConflict, Message: "another process than before answers for the upstream control plane: its spool is " +
+			to.Receiver + ", and clicks that went to " + s.receiver + " could be counted twice"}
+	}
+	if s.receiver == "" { // known before the first click is sent, also after a kill
+		if err := s.o.Store.keepReceiver(ctx, to.Receiver); err != nil {
+			return err
+		}
+		s.receiver = to.Receiver
+	}
+	p, err := clicks.ParsePosition(to.Position)
+	if err != nil {
+		return err
+	}
+	if s.reader, err = clicks.NewReader(clicks.ReaderOptions{Dir: s.o.Spool, From: p, Log: s.o.Log}); err != nil {
+		return err
+	}
+	s.arrived(p)
+	return nil
+}
+
+// keepReceiver remembers, durably, where clicks go.
+func (s *Store) keepReceiver(ctx context.Context, name string) error {
+	if err := s.copy.now(ctx, func(b *pebble.Batch) error { return b.Set([]byte{keyReceiver}, []byte(name), nil) }); err != nil {
+		return err
+	}
+	return s.copy.db.LogData(nil, pebble.Sync)
+}
+
+var (
+	descSent     = prometheus.NewDesc("terse_edge_clicks_sent_total", "Clicks that the upstream control plane has taken.", nil, nil)
+	descSentSize = prometheus.NewDesc("terse_edge_clicks_sent_bytes_total", "Bytes of these clicks.", nil, nil)
+	descSendErrs = prometheus.NewDesc("terse_edge_clicks_send_errors_total", "Failed attempts to send clicks.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (s *Shipper) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{descSent, descSentSize, descSendErrs} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (s *Shipper) Collect(ch chan<- prometheus.Metric) {
+	for d, n := range map[*prometheus.Desc]*atomic.Uint64{descSent: &s.sent, descSentSize: &s.bytes, descSendErrs: &s.failures} {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n.Load()))
+	}
+}
