@@ -38,10 +38,12 @@ import (
 	"github.com/terselink/terse/internal/clientip"
 	"github.com/terselink/terse/internal/config"
 	"github.com/terselink/terse/internal/domains"
+	"github.com/terselink/terse/internal/edge"
 	"github.com/terselink/terse/internal/exports"
 	"github.com/terselink/terse/internal/facts"
 	"github.com/terselink/terse/internal/fence"
 	"github.com/terselink/terse/internal/geo"
+	"github.com/terselink/terse/internal/inbox"
 	"github.com/terselink/terse/internal/jobs"
 	"github.com/terselink/terse/internal/linkcache"
 	"github.com/terselink/terse/internal/links"
@@ -82,7 +84,7 @@ const (
 func Run(ctx context.Context, cfg *config.Config, o Options) error {
 	useProcessors()
 	collectEarly()
-	s := &server{cfg: cfg, o: o, log: o.Log}
+	s := &server{cfg: forEdge(cfg), o: o, log: o.Log}
 	err := s.start(ctx)
 	switch {
 	case err == nil:
@@ -157,6 +159,10 @@ type server struct {
 	chunks      *redisbus.Queue // nil: no other node takes part in jobs
 	nodes       *nodes.Registry
 	locks       *fence.Keeper
+	edge        *edge.Store   // nil: this is no edge node
+	shipper     *edge.Shipper // nil: as edge, or there are no clicks
+	inbox       *inbox.Inbox  // of clicks of edge nodes; nil: this process takes none
+	salts       *clicks.FileSalts
 	registry    *prometheus.Registry
 
 	background sync.WaitGroup
@@ -197,6 +203,9 @@ func (s *server) start(ctx context.Context) error {
 	s.clock = func() terse.Millis { return terse.MillisOf(time.Now()) }
 	if err := s.listen(); err != nil {
 		return err
+	}
+	if s.cfg.Upstream != "" {
+		return s.startEdge(ctx, began)
 	}
 	// When this returns, the redirect plane may be serving from what was kept on disk. The steps below find
 	// what it has opened for that.
@@ -284,7 +293,7 @@ func (s *server) listen() (err error) {
 		}
 		s.onStop("redirect listener", func(context.Context) error { return ignoreClosed(s.redirectLn.Close()) })
 	}
-	if s.cfg.Has(config.RoleControl) {
+	if s.cfg.Has(config.RoleControl) || s.cfg.Upstream != "" {
 		if s.controlLn, err = net.Listen("tcp", s.cfg.ControlAddr); err != nil {
 			return fmt.Errorf("listen for the control plane: %w", err)
 		}
@@ -294,7 +303,7 @@ func (s *server) listen() (err error) {
 }
 
 func (s *server) domainOptions() domains.Options {
-	return domains.Options{Store: s.store, Clock: s.clock, Log: s.log, Shared: s.shares()}
+	return domains.Options{Store: s.store, Clock: s.clock, Log: s.log, Shared: s.shares() || s.edge != nil}
 }
 
 // useDomains makes the registry of domains that of the server.
@@ -389,10 +398,12 @@ func (s *server) openClicks(ctx context.Context) error {
 	if err := s.openPlaces(); err != nil {
 		return err
 	}
-	salts, err := clicks.OpenSalts(filepath.Join(s.cfg.Data, saltsFile), nil)
+	var err error
+	s.salts, err = clicks.OpenSalts(filepath.Join(s.cfg.Data, saltsFile), nil)
 	if err != nil { // a full disk, say: the salts are usable, and redirects matter more
 		s.log.Error("visitor salts cannot be kept: after a restart visitors of today count once more", "error", err)
 	}
+	s.adoptSalts(ctx)
 	durability := clicks.DurabilityInterval
 	if s.cfg.Clicks.Durability == "batch" {
 		durability = clicks.DurabilityBatch
@@ -400,7 +411,7 @@ func (s *server) openClicks(ctx context.Context) error {
 	spool := filepath.Join(s.cfg.Data, spoolDir)
 	s.recorder, err = clicks.Open(clicks.Options{
 		Dir: spool, BufferBytes: int(s.cfg.Clicks.BufferBytes), SyncEvery: s.cfg.Clicks.SyncEvery, Durability: durability,
-		MaxBytes: int64(s.cfg.Clicks.MaxBytes), Geo: s.places, Salts: salts, Log: s.log,
+		MaxBytes: int64(s.cfg.Clicks.MaxBytes), Geo: s.places, Salts: s.salts, Log: s.log,
 	})
 	if err != nil {
 		return fmt.Errorf("open click spool: %w", err)
@@ -419,6 +430,12 @@ func (s *server) openClicks(ctx context.Context) error {
 			})
 			return err
 		})
+	}
+	if err := s.openInbox(ctx); err != nil {
+		return errors.Join(err, s.recorder.Close())
+	}
+	if err := s.openShipper(); err != nil {
+		return errors.Join(err, s.recorder.Close())
 	}
 	// Closed before the analytics process stops, so that it can read the last clicks.
 	s.onStop("click spool", func(context.Context) error { return s.recorder.Close() })
@@ -489,6 +506,10 @@ func (s *server) openRedirect() error {
 			}
 			return list
 		},
+	}
+	if s.edge != nil {
+		o.Domains = edgeDomains{s.domains, s.edge}
+		o.LoadTimeout, o.MaxAge = edgeLoadTimeout, edgeMaxAge
 	}
 	if s.recorder != nil {
 		o.Recorder = s.recorder
@@ -568,8 +589,8 @@ func (s *server) startControl(a *auth.Service, l *links.Service) error {
 	handler, err := api.New(api.Options{
 		Store: s.store, Links: l, Domains: s.domains, Auth: a, Analytics: engine, Ready: s.checks, Metrics: s.registry, Ticket: ticket,
 		Nodes: s.nodes, Jobs: s.jobs, Live: s.live, Exports: s.exports, Schedules: s.schedules, Places: s.places, ClientIP: client, Clock: s.clock, Log: s.log, MaxBulkBytes: int64(s.cfg.Bulk.MaxBytes),
-		TellFailure: s.tellFailure(),
-		System:      api.System{Version: s.o.Version, Shape: s.engine.shape, Roles: s.cfg.Role},
+		TellFailure: s.tellFailure(), Edge: s.forEdges(),
+		System: api.System{Version: s.o.Version, Shape: s.engine.shape, Roles: s.cfg.Role},
 	})
 	if err != nil {
 		return fmt.Errorf("control plane: %w", err)
@@ -614,6 +635,9 @@ func (s *server) checks() []api.Check {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	list := []api.Check{{Name: "store", State: api.OK}}
+	if s.edge != nil {
+		list[0].Name = "upstream"
+	}
 	if err := s.store.Ping(ctx); err != nil {
 		list[0].State, list[0].Detail = s.engine.whenDown, terse.Message(err)
 	}
@@ -624,6 +648,13 @@ func (s *server) checks() []api.Check {
 		c := api.Check{Name: "clicks", State: api.OK}
 		if st := s.recorder.Stats(); st.WriteErrors+st.SyncErrors > 0 {
 			c.State, c.Detail = api.Degraded, fmt.Sprintf("%d failed writes, %d failed syncs since the start", st.WriteErrors, st.SyncErrors)
+		}
+		list = append(list, c)
+	}
+	if s.shipper != nil {
+		c := api.Check{Name: "sending_clicks", State: api.OK}
+		if why := s.shipper.Trouble(); why != "" {
+			c.State, c.Detail = api.Degraded, why+"; they wait on disk"
 		}
 		list = append(list, c)
 	}
@@ -645,7 +676,7 @@ func (s *server) checks() []api.Check {
 // it is ready.
 func (s *server) announce(key string, created bool, began time.Time) {
 	info := config.ServerInfo{PID: os.Getpid()}
-	if s.controlLn != nil {
+	if s.control != nil {
 		info.ControlURL = "http://" + reachable(s.controlLn.Addr().String())
 		if err := config.WriteServerInfo(s.cfg.Data, info); err != nil {
 			s.log.Warn("the command line may not find this server", "error", err)

@@ -17,6 +17,7 @@ import (
 	"github.com/terselink/terse/internal/auth"
 	"github.com/terselink/terse/internal/bucket"
 	"github.com/terselink/terse/internal/config"
+	"github.com/terselink/terse/internal/edge"
 	"github.com/terselink/terse/internal/geo"
 	"github.com/terselink/terse/internal/redisbus"
 	"github.com/terselink/terse/internal/store/dynamostore"
@@ -45,6 +46,12 @@ func Doctor(ctx context.Context, cfg *config.Config) []Finding {
 	_, err := config.ReadServerInfo(cfg.Data)
 	d.running = err == nil
 	d.data()
+	if cfg.Upstream != "" {
+		d.addresses()
+		d.places()
+		d.upstream(ctx)
+		return d.list
+	}
 	d.ownerKey()
 	d.addresses()
 	d.places()
@@ -96,6 +103,22 @@ func (d *doctor) clickHouse(ctx context.Context) {
 		return
 	}
 	d.list = append(d.list, Finding{"analytics: clickhouse", FindingOK, found})
+}
+
+// upstream looks at the control plane of an edge node.
+func (d *doctor) upstream(ctx context.Context) {
+	client, err := edge.NewClient(d.cfg.Upstream, d.cfg.UpstreamKey.Reveal())
+	if err != nil {
+		d.add("upstream", true, err.Error())
+		return
+	}
+	defer client.Close()
+	found, err := client.Check(ctx)
+	if err != nil {
+		d.add("upstream", true, fmt.Sprintf("%v; until it does, this edge node redirects what it has in its copy and keeps its clicks", err))
+		return
+	}
+	d.list = append(d.list, Finding{"upstream", FindingOK, found})
 }
 
 // redis looks at the server that carries messages between nodes, if there is one.

@@ -27,7 +27,7 @@ type storeEngine struct {
 	// node redirects from its memory, and taking it out of rotation would only make it worse.
 	whenDown api.State
 	failed   <-chan struct{} // closed when the disk has failed; nil: never
-	feed     changes.Feed    // nil: no other node can write to the store
+	feed     changes.Feed    // nil: an edge node, which follows another one's
 	failure  func() error
 	late     *lateStores // nil: the store is embedded
 }
@@ -35,7 +35,7 @@ type storeEngine struct {
 // openStore opens the engine that the configuration names. A database that does not answer is waited for; meanwhile
 // the redirect plane serves what was kept on disk, if something was.
 func (s *server) openStore(ctx context.Context) error {
-	s.engine.saw = func(links.Change) {}
+	s.engine.saw = noLink
 	switch s.cfg.Store.Engine {
 	case config.EnginePostgres:
 		return s.openPostgres(ctx)
@@ -52,9 +52,12 @@ func (s *server) openStore(ctx context.Context) error {
 	s.registry.MustRegister(store.Collector())
 	s.store = store
 	s.engine.shape, s.engine.reads, s.engine.whenDown = "embedded", store, api.Down
-	s.engine.failed, s.engine.failure = store.Failed(), store.Err
+	s.engine.failed, s.engine.failure, s.engine.feed = store.Failed(), store.Err, store
 	return nil
 }
+
+// noLink is told of changes of links where nobody needs to be.
+func noLink(links.Change) {}
 
 func (s *server) openPostgres(ctx context.Context) error {
 	p := s.cfg.Store.Postgres

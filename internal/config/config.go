@@ -29,6 +29,9 @@ type Config struct {
 	NodeName        string        `key:"node_name" doc:"Name of this process in the list of nodes; empty: that of the machine."`
 	Role            []string      `key:"role" oneof:"redirect,control,worker" doc:"Parts that this process runs, if several share a store: docs/cluster.md. What is not named is not opened."`
 	BootstrapKey    Secret        `key:"bootstrap_key" doc:"The owner key, 32 to 128 printable characters without spaces. Without it the first start generates one. It wins over a key that an earlier start made."`
+	Upstream        string        `key:"upstream" doc:"URL of the control plane that this process is an edge node of: docs/edge.md. It then needs no store, and its role is redirect."`
+	UpstreamKey     Secret        `key:"upstream_key" doc:"API key of scope edge:use for upstream."`
+	UpstreamBytes   Bytes         `key:"upstream_bytes" range:"1MiB..1TiB" doc:"What an edge node keeps of the links of upstream on disk, about; those that were not used for longest go first."`
 	TrustedProxies  []string      `key:"trusted_proxies" doc:"Networks (CIDR) or addresses of the proxies whose X-Forwarded-For and Forwarded headers are believed."`
 	ShutdownTimeout time.Duration `key:"shutdown_timeout" range:"1s..10m" doc:"Longest time that an orderly stop may take; then the process exits all the same."`
 
@@ -208,12 +211,13 @@ func (c *Config) Has(role string) bool { return slices.Contains(c.Role, role) }
 // machine with that much memory, in bytes.
 func Default(memory int64) *Config {
 	return &Config{
-		Data:         "./data",
-		RedirectAddr: "127.0.0.1:8080",
-		ControlAddr:  "127.0.0.1:8081",
-		Role:         []string{RoleRedirect, RoleControl, RoleWorker},
-		Log:          Log{Level: "info", Format: "auto"},
-		Cache:        Cache{Bytes: share(memory, 8, GiB), WarmBytes: 16 * MiB},
+		Data:          "./data",
+		RedirectAddr:  "127.0.0.1:8080",
+		ControlAddr:   "127.0.0.1:8081",
+		Role:          []string{RoleRedirect, RoleControl, RoleWorker},
+		UpstreamBytes: 4 * GiB,
+		Log:           Log{Level: "info", Format: "auto"},
+		Cache:         Cache{Bytes: share(memory, 8, GiB), WarmBytes: 16 * MiB},
 		Store: Store{
 			Engine:     EnginePebble,
 			CacheBytes: share(memory, 16, 256*MiB),

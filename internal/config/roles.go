@@ -7,6 +7,9 @@ const roles = 3
 
 // checkRoles refuses a part of the roles where the rest could not be run by another process, or would not find what this one has.
 func (c *Config) checkRoles(refuse refuser) {
+	if c.Upstream != "" {
+		return // checkUpstream
+	}
 	var missing []string
 	for _, role := range [roles]string{RoleRedirect, RoleControl, RoleWorker} {
 		if !c.Has(role) {

@@ -52,6 +52,7 @@ func (c *Config) Validate(memory int64) []error {
 		refuse("shutdown_timeout", "%v leaves no time after redirect.drain_wait of %v", c.ShutdownTimeout, c.Redirect.DrainWait)
 	}
 	c.checkStore(refuse)
+	c.checkUpstream(refuse)
 	c.checkRoles(refuse)
 	c.checkRedis(refuse)
 	c.checkAnalytics(refuse)
