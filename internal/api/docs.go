@@ -84,7 +84,7 @@ func (s *Server) docsPage(api *huma.OpenAPI) docsPage {
 		g := docsGroup{Name: tag}
 		for _, path := range sortedKeys(api.Paths) {
 			item := api.Paths[path]
-			for _, op := range []*huma.Operation{item.Get, item.Post, item.Patch, item.Delete} {
+			for _, op := range []*huma.Operation{item.Get, item.Post, item.Put, item.Patch, item.Delete} {
 				if op != nil && slices.Contains(op.Tags, tag) {
 					g.Operations = append(g.Operations, docsOp(op))
 				}
