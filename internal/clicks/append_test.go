@@ -109,6 +109,9 @@ func TestAppendRefuses(t *testing.T) {
 		t.Fatalf("%d bytes, error %v", len(b), err)
 	}
 	for i := range b {
+		if i >= groupHeader && i%13 != 0 { // all of the header and some of the rest
+			continue
+		}
 		if i > 0 {
 			if err := r.Append(t.Context(), b[:i]); terse.ErrorCode(err) != terse.CodeInvalid {
 				t.Fatalf("cut at %d: %v", i, err)
