@@ -45,12 +45,19 @@ func Build(ctx context.Context, dir string, tags ...string) (string, error) {
 	return bin, nil
 }
 
-// FreeAddr returns a loopback address that nobody listens on. Its port lies below the range
+// handedOut are the ports that FreeAddr has returned: a server that is down for a moment still has its port.
+var handedOut sync.Map
+
+// FreeAddr returns a loopback address that nobody listens on, each once in a process. Its port lies below the range
 // that the kernel takes for outgoing connections, so that a server can come back on it
 // while clients keep connecting.
 func FreeAddr() (string, error) {
 	for range 1000 {
-		addr := "127.0.0.1:" + strconv.Itoa(20_000+rand.IntN(12_000))
+		port := 20_000 + rand.IntN(12_000)
+		if _, taken := handedOut.LoadOrStore(port, nil); taken {
+			continue
+		}
+		addr := "127.0.0.1:" + strconv.Itoa(port)
 		ln, err := net.Listen("tcp", addr)
 		if err != nil {
 			continue
