@@ -64,6 +64,7 @@ var parts = []part{
 	{"memory", "memory while a long body streams in", (*bench).memory},
 	{"ready", "disk and start with many links", (*bench).ready},
 	{"redirect", "redirect throughput, beside nginx", (*bench).redirect},
+	{"edge", "redirects of an edge, beside its control plane", (*bench).edge},
 	{"latency", "redirect latency, open loop", (*bench).latency},
 	{"idle", "10,000 idle connections beside the busy ones", (*bench).idle},
 	{"once", "1,000 visitors at once for one click", (*bench).once},
