@@ -34,7 +34,7 @@ dev: build ## serve from a throw-away folder with a verbose log
 .PHONY: check
 check: ## vet, the rules of internal/lint and all quick tests, no engines, under a minute
 	$(GO) vet ./...
-	$(GO) test -short -timeout 60s $$($(GO) list ./... | grep -v -e /e2e -e /internal/analytics/duckdb -e /internal/analytics/child)
+	$(GO) test -short -timeout 5m $$($(GO) list ./... | grep -v -e /e2e -e /internal/analytics/duckdb -e /internal/analytics/child)
 
 .PHONY: test
 test: ## all tests; installs what they need
@@ -66,7 +66,7 @@ changes: ## 1,000 changes on three nodes, a third of the messages lost (PostgreS
 
 .PHONY: outage
 outage: ## PostgreSQL, Redis and ClickHouse stopped for ten minutes under visits, then DynamoDB (make engines); MINUTES=n
-	TERSE_OUTAGE_MINUTES=$(or $(MINUTES),10) $(GO) test -count 1 -timeout 90m -v -run '^TestOutage' ./e2e
+	TERSE_OUTAGE_MINUTES=$(or $(MINUTES),10) $(GO) test -count 1 -timeout $$((60 + 2 * $(or $(MINUTES),10)))m -v -run '^TestOutage' ./e2e
 
 .PHONY: lint
 lint: ## golangci-lint and the rules of internal/lint
