@@ -62,7 +62,7 @@ func newEngineSet(t *testing.T, names ...string) (*engineSet, map[string]string)
 }
 
 func (e *engineSet) script(ctx context.Context, command string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Minute) // each engine may take three to end
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "../scripts/engines", append([]string{command}, e.names...)...)
 	cmd.Env = append(os.Environ(), "ENGINES_DIR="+e.dir)
@@ -158,7 +158,7 @@ func (c *crowd) total() (n int64) {
 func (c *crowd) more(t *testing.T, n int64) {
 	t.Helper()
 	want := c.total() + n
-	until(t, time.Minute, "visitors are redirected", func() bool { return c.total() >= want })
+	until(t, 5*time.Minute, "visitors are redirected", func() bool { return c.total() >= want })
 }
 
 // outageNode is a node, its data folder and the crowd that visits it.
@@ -256,7 +256,7 @@ func outage(t *testing.T, env []string, halt, again func()) {
 	again()
 	lasted := time.Since(began)
 	for _, n := range nodes {
-		until(t, 2*time.Minute, "a node is well again", func() bool {
+		until(t, 5*time.Minute, "a node is well again", func() bool {
 			status, body := n.readyz(n.o.ControlAddr)
 			return status == 200 && strings.Contains(body, "store: ok") && strings.Contains(body, "changes: ok")
 		})
@@ -294,6 +294,6 @@ func (n *outageNode) serves(when string) {
 	v.host = n.host
 	defer v.close()
 	for i := range n.crowd.links {
-		until(n.t, time.Minute, fmt.Sprintf("%s %d redirects %s", n.crowd.prefix, i, when), func() bool { return n.crowd.visit(n.t, v, i) == 302 })
+		until(n.t, 5*time.Minute, fmt.Sprintf("%s %d redirects %s", n.crowd.prefix, i, when), func() bool { return n.crowd.visit(n.t, v, i) == 302 })
 	}
 }
