@@ -101,7 +101,8 @@ func TestFirstStartTogether(t *testing.T) {
 	for round := range 3 {
 		env := append(onPostgres(newDatabase(t)), quick...)
 		env = append(env, "TERSE_REDIS_URL="+redis, "TERSE_ANALYTICS_ENABLED=false", "TERSE_BOOTSTRAP_KEY=")
-		free, err := proc.FreeAddr()
+		hosts := []string{"127.0.0.1", "127.0.0.2"}
+		port, err := proc.FreePort(hosts...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -110,8 +111,7 @@ func TestFirstStartTogether(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range nodes {
 			wg.Go(func() {
-				addr := strings.Replace(free, "127.0.0.1", fmt.Sprintf("127.0.0.%d", i+1), 1)
-				nodes[i], errs[i] = proc.Start(t.Context(), proc.Options{Bin: bin, Data: data[i], RedirectAddr: addr, Env: env})
+				nodes[i], errs[i] = proc.Start(t.Context(), proc.Options{Bin: bin, Data: data[i], RedirectAddr: net.JoinHostPort(hosts[i], port), Env: env})
 			})
 		}
 		wg.Wait()

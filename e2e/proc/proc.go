@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -45,26 +46,36 @@ func Build(ctx context.Context, dir string, tags ...string) (string, error) {
 	return bin, nil
 }
 
-// handedOut are the ports that FreeAddr has returned: a server that is down for a moment still has its port.
+// handedOut are the ports that FreePort has returned: a server that is down for a moment still has its port.
 var handedOut sync.Map
 
-// FreeAddr returns a loopback address that nobody listens on, each once in a process. Its port lies below the range
+// FreeAddr returns a loopback address that nobody listens on, see FreePort.
+func FreeAddr() (string, error) {
+	port, err := FreePort("127.0.0.1")
+	return "127.0.0.1:" + port, err
+}
+
+// FreePort returns a port that nobody listens on at any of some loopback hosts, each once in a process. It lies below the range
 // that the kernel takes for outgoing connections, so that a server can come back on it
 // while clients keep connecting.
-func FreeAddr() (string, error) {
+func FreePort(hosts ...string) (string, error) {
 	for range 1000 {
-		port := 20_000 + rand.IntN(12_000)
-		if _, taken := handedOut.LoadOrStore(port, nil); taken {
+		n := 20_000 + rand.IntN(12_000)
+		if _, taken := handedOut.LoadOrStore(n, nil); taken {
 			continue
 		}
-		addr := "127.0.0.1:" + strconv.Itoa(port)
-		ln, err := net.Listen("tcp", addr)
-		if err != nil {
-			continue
+		port := strconv.Itoa(n)
+		if !slices.ContainsFunc(hosts, func(host string) bool { return listens(net.JoinHostPort(host, port)) }) {
+			return port, nil
 		}
-		return addr, ln.Close()
 	}
 	return "", errors.New("no free port between 20000 and 32000")
+}
+
+// listens reports whether an address is taken.
+func listens(addr string) bool {
+	ln, err := net.Listen("tcp", addr)
+	return err != nil || ln.Close() != nil
 }
 
 // EndWithin bounds the wait for a server that ends by itself, on a busy machine.
