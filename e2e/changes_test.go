@@ -402,6 +402,9 @@ func TestChangesWithoutRedis(t *testing.T) {
 	if failures.Load() > 0 {
 		t.Errorf("%d of %d visits failed", failures.Load(), visits.Load())
 	}
+	if busy.Load() >= visits.Load()/2 {
+		t.Errorf("%d of %d visits were 503", busy.Load(), visits.Load())
+	}
 }
 
 // TestChangesDynamoDB: two nodes on one table follow each other.
