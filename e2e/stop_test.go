@@ -65,6 +65,28 @@ func TestStopUnderLoad(t *testing.T) {
 	waitClicks(t, newClient(t, s), l.ID, answered.Load())
 }
 
+// TestStopByDefault stops a server that has served in order, within the time that a server has which nobody has configured.
+func TestStopByDefault(t *testing.T) {
+	s := start(t, proc.Options{Env: append([]string{"TERSE_SHUTDOWN_TIMEOUT="}, quick...)})
+	l, err := newClient(t, s).CreateLink(t.Context(), client.NewLink{Destination: "https://example.com/"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := newVisitor(s, "User-Agent", agentDesktop) // stays connected
+	defer v.close()
+	if status, _, err := v.look("GET", pathOf(l.ShortURL)); err != nil || status != 302 {
+		t.Fatalf("visit: %d, %v", status, err)
+	}
+	if err := s.Stop(); err != nil { // a part that does not end in time is an error and makes the exit code 1
+		t.Fatal(err)
+	}
+	if log := s.Log(); !strings.Contains(log, "stopping") || strings.Contains(log, "deadline exceeded") {
+		t.Errorf("it did not end in order:\n%s", log)
+	}
+	s = start(t, proc.Options{Data: s.Data, RedirectAddr: s.RedirectAddr, ControlAddr: s.ControlAddr, Env: quick})
+	waitClicks(t, newClient(t, s), l.ID, 1)
+}
+
 // waitClicks waits until the clicks of a link are counted, and a moment longer to see whether
 // there are too many.
 func waitClicks(t *testing.T, c *client.Client, id string, want int64) {
