@@ -79,6 +79,9 @@ func TestTorture(t *testing.T) {
 	}
 }
 
+// crashReady is within what a server is ready again after a kill (docs/durability.md).
+const crashReady = 5 * time.Second
+
 // torture is the state of the test.
 type torture struct {
 	t       *testing.T
@@ -218,6 +221,9 @@ func (c *torture) cycle(name string) (hit bool) {
 		c.t.Fatalf("start for %q: %v", name, err)
 	}
 	c.server, c.api.s = s, s
+	if os.Getenv("TERSE_TORTURE") != "" && s.Ready > crashReady { // of a machine that has nothing else to do
+		c.fault("ready after %v, want %v", s.Ready, crashReady)
+	}
 	ctx, cancel := context.WithCancel(c.t.Context())
 	defer cancel()
 	var wg sync.WaitGroup
