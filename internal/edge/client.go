@@ -24,6 +24,9 @@ const (
 	readWithin = 2 * time.Second
 	// backgroundWithin bounds one that nobody waits for.
 	backgroundWithin = 10 * time.Second
+	// pingWithin is how long a connection may be silent, and how long the answer to a ping may then take: requests on one that the
+	// network has dropped would wait on it in vain, each for its whole time.
+	pingWithin = 5 * time.Second
 	// maxConns bounds the connections for visitors. Others have two of their own.
 	maxConns = 64
 	// maxAnswer bounds what an answer may hold.
@@ -39,29 +42,35 @@ const (
 type Client struct {
 	base       string
 	key        string
+	within     time.Duration // readWithin
 	foreground http.Client
 	background http.Client
 
-	failures atomic.Int64
-	probeAt  atomic.Int64 // Unix milliseconds; counts while failures are enough
-	last     atomic.Pointer[string]
+	failures atomic.Int64           // of visitors' requests in a row: the feed may well go on where those hang
+	probeAt  atomic.Int64           // Unix milliseconds; counts while failures are enough
+	last     atomic.Pointer[string] // of the requests that nobody waits for
 }
 
 // NewClient returns a client for the control plane at a URL. Returns an error of code invalid for one that is none.
 func NewClient(address, key string) (*Client, error) {
+	return newClient(address, key, readWithin)
+}
+
+func newClient(address, key string, within time.Duration) (*Client, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return nil, terse.Invalid("upstream.url", "is not an address such as https://control.example.com")
 	}
 	transport := func(conns int) *http.Transport {
 		return &http.Transport{
-			DialContext:         (&net.Dialer{Timeout: readWithin}).DialContext,
-			TLSHandshakeTimeout: 2 * readWithin, ForceAttemptHTTP2: true, MaxConnsPerHost: conns, MaxIdleConnsPerHost: conns, IdleConnTimeout: time.Minute,
+			DialContext:         (&net.Dialer{Timeout: within}).DialContext,
+			TLSHandshakeTimeout: 2 * within, MaxConnsPerHost: conns, MaxIdleConnsPerHost: conns, IdleConnTimeout: time.Minute,
+			ForceAttemptHTTP2: true, HTTP2: &http.HTTP2Config{SendPingTimeout: pingWithin, PingTimeout: pingWithin},
 		}
 	}
 	refuse := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &Client{
-		base: strings.TrimSuffix(address, "/"), key: key,
+		base: strings.TrimSuffix(address, "/"), key: key, within: within,
 		foreground: http.Client{Transport: transport(maxConns), CheckRedirect: refuse},
 		background: http.Client{Transport: transport(2), CheckRedirect: refuse},
 	}, nil
@@ -85,21 +94,16 @@ func (c *Client) admit() bool {
 	return now >= at && c.probeAt.CompareAndSwap(at, now+probeEvery.Milliseconds())
 }
 
-// answered notes whether the control plane answered.
-func (c *Client) answered(err error) {
+// visited notes whether the control plane answered a visitor's request.
+func (c *Client) visited(err error) {
 	if err == nil {
 		c.failures.Store(0)
-		c.last.Store(nil)
-		return
-	}
-	text := terse.Message(err)
-	c.last.Store(&text)
-	if c.failures.Add(1) == failuresToOpen {
+	} else if c.failures.Add(1) == failuresToOpen {
 		c.probeAt.Store(time.Now().Add(probeEvery).UnixMilli())
 	}
 }
 
-// Trouble says what is wrong with the last request that failed; "" if one has succeeded since.
+// Trouble says what is wrong with the last request that nobody waited for, such as that for changes; "" if it succeeded.
 func (c *Client) Trouble() string {
 	if p := c.last.Load(); p != nil {
 		return *p
@@ -114,41 +118,62 @@ type request struct {
 	query  url.Values
 	body   []byte
 	binary bool // body is no JSON
+
+	// What the answer is decoded into; nil: it has none (status 204). ours then says whether it was one of a control plane.
+	out  any
+	ours func() bool
 }
 
+// asker is ask or askBehind.
+type asker func(context.Context, request) error
+
 // ask is for questions that a visitor waits for.
-func (c *Client) ask(ctx context.Context, r request, out any) error {
+func (c *Client) ask(ctx context.Context, r request) error {
 	if !c.admit() {
 		return errCircuit
 	}
-	ctx, cancel := context.WithTimeout(ctx, readWithin)
+	ctx, cancel := context.WithTimeout(ctx, c.within)
 	defer cancel()
-	return c.do(ctx, &c.foreground, r, out)
+	err := c.do(ctx, &c.foreground, r)
+	switch {
+	case !errors.Is(err, terse.ErrUnavailable):
+		c.visited(nil)
+	case !errors.Is(ctx.Err(), context.Canceled): // else whoever asked has gone
+		c.visited(err)
+	}
+	return err
 }
 
-// askBehind is for questions that nobody waits for. They are sent through an open circuit, and close it.
-func (c *Client) askBehind(ctx context.Context, r request, out any) error {
+// askBehind is for questions that nobody waits for. They are sent through an open circuit, and neither open nor close it.
+func (c *Client) askBehind(ctx context.Context, r request) error {
 	ctx, cancel := context.WithTimeout(ctx, backgroundWithin)
 	defer cancel()
-	return c.do(ctx, &c.background, r, out)
+	err := c.do(ctx, &c.background, r)
+	switch {
+	case !errors.Is(err, terse.ErrUnavailable):
+		c.last.Store(nil)
+	case !errors.Is(ctx.Err(), context.Canceled):
+		text := terse.Message(err)
+		c.last.Store(&text)
+	}
+	return err
 }
 
-func (c *Client) do(ctx context.Context, client *http.Client, r request, out any) error {
+func (c *Client) do(ctx context.Context, client *http.Client, r request) error {
 	status, answer, err := c.send(ctx, client, r)
 	if err == nil {
 		err = refusal(status, answer)
 	}
-	away := errors.Is(err, terse.ErrUnavailable)
-	switch {
-	case !away:
-		c.answered(nil)
-	case !errors.Is(ctx.Err(), context.Canceled): // else whoever asked has gone
-		c.answered(err)
-	}
-	if err != nil || out == nil {
+	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(answer, out); err != nil {
+	// A page of a gateway may well be JSON with status 200: what is not ours says nothing, and is no success either.
+	ours := status == http.StatusNoContent
+	if r.out != nil {
+		err = json.Unmarshal(answer, r.out)
+		ours = err == nil && r.ours()
+	}
+	if !ours {
 		return unavailable("the upstream control plane answers something else", err)
 	}
 	return nil
@@ -202,6 +227,8 @@ func refusal(status int, answer []byte) error {
 	switch {
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
 		return unavailable("the upstream control plane refuses the key of this edge node", cause)
+	case status == http.StatusPreconditionFailed && p.Code != "":
+		return &terse.Error{Code: terse.CodePrecondition, Reason: p.Code, Message: p.Detail, Err: cause}
 	case status == http.StatusConflict && p.Code != "":
 		return &terse.Error{Code: terse.CodeConflict, Reason: p.Code, Message: p.Detail, Err: cause}
 	case status == http.StatusServiceUnavailable && p.Detail != "":
@@ -221,23 +248,32 @@ func (c *Client) link(ctx context.Context, number terse.LinkNumber, domain terse
 	} else {
 		q.Set("domain", strconv.FormatUint(uint64(domain), 10))
 	}
-	var out struct {
-		Link *json.RawMessage `json:"link"`
-	}
-	if err := c.ask(ctx, request{method: http.MethodGet, path: wire.PathLink, query: q}, &out); err != nil || out.Link == nil {
+	var out wire.EdgeLink
+	r := request{method: http.MethodGet, path: wire.PathLink, query: q, out: &out, ours: func() bool { return len(out.Link) > 0 }}
+	if err := c.ask(ctx, r); err != nil || isNull(out.Link) {
 		return nil, err
 	}
-	return *out.Link, nil
+	return out.Link, nil
 }
 
+// isNull reports whether a part of an answer says that there is nothing.
+func isNull(b json.RawMessage) bool { return string(b) == "null" }
+
 // document returns a document; nil if there is none.
-func (c *Client) document(ctx context.Context, w terse.WorkspaceID, kind terse.Kind, id string) (*wire.EdgeDocument, error) {
+func (c *Client) document(ctx context.Context, ask asker, w terse.WorkspaceID, kind terse.Kind, id string) (*wire.EdgeDocument, error) {
 	q := url.Values{"workspace": {strconv.FormatUint(uint64(w), 10)}, "kind": {string(kind)}, "id": {id}}
-	var out wire.EdgeDocumentAnswer
-	if err := c.ask(ctx, request{method: http.MethodGet, path: wire.PathDocument, query: q}, &out); err != nil {
+	var out struct { // wire.EdgeDocumentAnswer
+		Document json.RawMessage `json:"document"`
+	}
+	var d *wire.EdgeDocument
+	ours := func() bool {
+		return len(out.Document) > 0 && json.Unmarshal(out.Document, &d) == nil && (d == nil || d.Kind == kind && d.ID == id)
+	}
+	err := ask(ctx, request{method: http.MethodGet, path: wire.PathDocument, query: q, out: &out, ours: ours})
+	if err != nil {
 		return nil, err
 	}
-	return out.Document, nil
+	return d, nil
 }
 
 // documents returns all domains or workspaces.
@@ -245,7 +281,8 @@ func (c *Client) documents(ctx context.Context, kind terse.Kind) (list []wire.Ed
 	for after := ""; ; {
 		var out wire.EdgeDocuments
 		q := url.Values{"kind": {string(kind)}, "after": {after}}
-		if err := c.askBehind(ctx, request{method: http.MethodGet, path: wire.PathDocuments, query: q}, &out); err != nil {
+		r := request{method: http.MethodGet, path: wire.PathDocuments, query: q, out: &out, ours: func() bool { return out.Documents != nil }}
+		if err := c.askBehind(ctx, r); err != nil {
 			return nil, err
 		}
 		if len(out.Documents) == 0 {
@@ -256,35 +293,32 @@ func (c *Client) documents(ctx context.Context, kind terse.Kind) (list []wire.Ed
 	}
 }
 
-// position returns where the feed is.
-func (c *Client) position(ctx context.Context) (uint64, error) {
-	var out wire.EdgeChanges
-	err := c.askBehind(ctx, request{method: http.MethodGet, path: wire.PathChanges}, &out)
-	return out.Position, err
-}
+// position returns where the feed is: a page without changes.
+func (c *Client) position(ctx context.Context) (*wire.EdgeChanges, error) { return c.feed(ctx, nil) }
 
 // changes returns what was written after a position; it waits up to wire.MaxWait.
 func (c *Client) changes(ctx context.Context, after uint64) (*wire.EdgeChanges, error) {
-	var out wire.EdgeChanges
-	q := url.Values{"after": {strconv.FormatUint(after, 10)}}
-	err := c.askBehind(ctx, request{method: http.MethodGet, path: wire.PathChanges, query: q}, &out)
-	return &out, err
+	return c.feed(ctx, url.Values{"after": {strconv.FormatUint(after, 10)}})
 }
 
-// claim writes how many clicks of a link are used up. Returns an error of code conflict if the version is not the next, and
-// unknown_outcome if it is not known whether it was written.
+func (c *Client) feed(ctx context.Context, q url.Values) (*wire.EdgeChanges, error) {
+	var out wire.EdgeChanges
+	r := request{method: http.MethodGet, path: wire.PathChanges, query: q, out: &out, ours: func() bool { return out.Changes != nil }}
+	if err := c.askBehind(ctx, r); err != nil {
+		return nil, err
+	}
+	return &out, nil
+}
+
+// claim writes how many clicks of a link are used up. Returns an error of code precondition or conflict if the version is not the
+// next, and unknown_outcome if it is not known whether it was written.
 func (c *Client) claim(ctx context.Context, link string, claim wire.EdgeClaim) error {
 	body, err := json.Marshal(claim)
 	if err != nil {
 		return err
 	}
-	if !c.admit() {
-		return errCircuit
-	}
-	ctx, cancel := context.WithTimeout(ctx, readWithin)
-	defer cancel()
-	err = c.do(ctx, &c.foreground, request{method: http.MethodPut, path: wire.PathClaims + link, body: body}, nil)
-	if errors.Is(err, terse.ErrUnavailable) {
+	err = c.ask(ctx, request{method: http.MethodPut, path: wire.PathClaims + link, body: body})
+	if errors.Is(err, terse.ErrUnavailable) && err != error(errCircuit) {
 		return &terse.Error{Code: terse.CodeUnknownOutcome, Message: terse.Message(err), Err: err}
 	}
 	return err
@@ -293,7 +327,8 @@ func (c *Client) claim(ctx context.Context, link string, claim wire.EdgeClaim) e
 // salts returns the salts of visitors by day.
 func (c *Client) salts(ctx context.Context) (map[string][16]byte, error) {
 	var out wire.EdgeSalts
-	if err := c.askBehind(ctx, request{method: http.MethodGet, path: wire.PathSalts}, &out); err != nil {
+	r := request{method: http.MethodGet, path: wire.PathSalts, out: &out, ours: func() bool { return out.Salts != nil }}
+	if err := c.askBehind(ctx, r); err != nil {
 		return nil, err
 	}
 	days := make(map[string][16]byte, len(out.Salts))
@@ -307,16 +342,18 @@ func (c *Client) salts(ctx context.Context) (map[string][16]byte, error) {
 
 // clicksAt returns where the clicks of an edge go and up to where they are there.
 func (c *Client) clicksAt(ctx context.Context, edge string) (wire.EdgeClicks, error) {
-	var out wire.EdgeClicks
-	err := c.askBehind(ctx, request{method: http.MethodGet, path: wire.PathClicks, query: url.Values{"edge": {edge}}}, &out)
-	return out, err
+	return c.clicks(ctx, request{method: http.MethodGet, query: url.Values{"edge": {edge}}})
 }
 
 // sendClicks sends a batch and returns up to where the clicks are there.
 func (c *Client) sendClicks(ctx context.Context, edge, receiver, from, to string, groups []byte) (wire.EdgeClicks, error) {
-	var out wire.EdgeClicks
 	q := url.Values{"edge": {edge}, "receiver": {receiver}, "from": {from}, "to": {to}}
-	err := c.askBehind(ctx, request{method: http.MethodPatch, path: wire.PathClicks, query: q, body: groups, binary: true}, &out)
+	return c.clicks(ctx, request{method: http.MethodPatch, query: q, body: groups, binary: true})
+}
+
+func (c *Client) clicks(ctx context.Context, r request) (out wire.EdgeClicks, err error) {
+	r.path, r.out, r.ours = wire.PathClicks, &out, func() bool { return out.Receiver != "" }
+	err = c.askBehind(ctx, r)
 	return out, err
 }
 
@@ -330,5 +367,5 @@ func (c *Client) Check(ctx context.Context) (found string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("clicks: %w", err)
 	}
-	return fmt.Sprintf("%s answers; its feed is at %d, clicks go into the spool %s", c.base, at, to.Receiver), nil
+	return fmt.Sprintf("%s answers; its feed is at %d, clicks go into the spool %s", c.base, at.Position, to.Receiver), nil
 }

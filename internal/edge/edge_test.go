@@ -162,13 +162,20 @@ func (u *upstream) link(body map[string]any) (m made) {
 	return m
 }
 
-// open opens an edge of the control plane on a folder.
-func (u *upstream) open(dir string, clock func() terse.Millis) *Store {
+// client returns a client that waits as long as a slow machine needs.
+func (u *upstream) client() *Client {
 	u.t.Helper()
-	c, err := NewClient(u.url, u.key)
+	c, err := newClient(u.url, u.key, time.Minute)
 	if err != nil {
 		u.t.Fatal(err)
 	}
+	return c
+}
+
+// open opens an edge of the control plane on a folder.
+func (u *upstream) open(dir string, clock func() terse.Millis) *Store {
+	u.t.Helper()
+	c := u.client()
 	s, err := Open(Options{Client: c, Dir: dir, Bytes: 1 << 30, Clock: clock})
 	if err != nil {
 		u.t.Fatal(err)
@@ -455,10 +462,7 @@ func TestEvict(t *testing.T) {
 func TestCircuit(t *testing.T) {
 	t.Parallel()
 	u := newUpstream(t)
-	c, err := NewClient(u.url, u.key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := u.client()
 	defer c.Close()
 	u.down.Store(true)
 	for range failuresToOpen {
@@ -475,6 +479,13 @@ func TestCircuit(t *testing.T) {
 	if err := c.claim(t.Context(), "link_0000000000001", wire.EdgeClaim{Version: 1, Used: 1}); !errors.Is(err, terse.ErrUnavailable) {
 		t.Errorf("a claim that was not sent: %v", err)
 	}
+	// The feed may go on while visitors' requests hang.
+	if _, err := c.position(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.link(t.Context(), 1, 0, ""); !errors.Is(err, errCircuit) {
+		t.Errorf("the feed closed the circuit: error %v", err)
+	}
 	c.probeAt.Store(0)
 	if b, err := c.link(t.Context(), 1, 0, ""); err != nil || b != nil {
 		t.Errorf("%s, error %v", b, err)
@@ -485,7 +496,7 @@ func TestCircuit(t *testing.T) {
 	}
 	// A key that is not valid, and an address where something else answers, say nothing about links.
 	for _, c := range []struct{ url, key string }{{u.url, "terse_wrong"}, {u.url + "/elsewhere", u.key}} {
-		client, err := NewClient(c.url, c.key)
+		client, err := newClient(c.url, c.key, time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -493,6 +504,55 @@ func TestCircuit(t *testing.T) {
 			t.Errorf("%+v: %v", c, err)
 		}
 		client.Close()
+	}
+}
+
+// TestNotOurs: JSON with status 200 that is no answer of a control plane says nothing: least of all that something is not there, or
+// was written.
+func TestNotOurs(t *testing.T) {
+	t.Parallel()
+	for _, answer := range []string{`{"status":"maintenance"}`, `{}`, `null`, `"no"`, ``} {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, answer) }))
+		c, err := newClient(srv.URL, "key", time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx := t.Context()
+		for what, ask := range map[string]func() error{
+			"link":      func() error { _, err := c.link(ctx, 1, 0, ""); return err },
+			"document":  func() error { _, err := c.document(ctx, c.ask, 1, terse.KindCampaign, "a"); return err },
+			"documents": func() error { _, err := c.documents(ctx, terse.KindDomain); return err },
+			"position":  func() error { _, err := c.position(ctx); return err },
+			"changes":   func() error { _, err := c.changes(ctx, 1); return err },
+			"salts":     func() error { _, err := c.salts(ctx); return err },
+			"clicks":    func() error { _, err := c.clicksAt(ctx, "a"); return err },
+			"send":      func() error { _, err := c.sendClicks(ctx, "a", "b", "", "c", nil); return err },
+		} {
+			c.failures.Store(0)
+			if err := ask(); terse.ErrorCode(err) != terse.CodeUnavailable {
+				t.Errorf("%s: %s: error %v", answer, what, err)
+			}
+		}
+		c.failures.Store(0)
+		if err := c.claim(ctx, "link_0000000000001", wire.EdgeClaim{Version: 1}); terse.ErrorCode(err) != terse.CodeUnknownOutcome || c.failures.Load() != 1 {
+			t.Errorf("%s: claim: error %v, %d failures", answer, err, c.failures.Load())
+		}
+		c.Close()
+		srv.Close()
+	}
+}
+
+// TestHeard: soon after the feed was last read the edge no longer counts as told of all domains.
+func TestHeard(t *testing.T) {
+	t.Parallel()
+	s := newUpstream(t).open(t.TempDir(), now)
+	s.heard.Store(time.Now().Add(-4 * time.Second).UnixMilli())
+	if err := s.Ping(t.Context()); !errors.Is(err, terse.ErrUnavailable) {
+		t.Errorf("error %v", err)
+	}
+	s.heard.Store(time.Now().Add(time.Hour).UnixMilli())
+	if err := s.Ping(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -519,8 +579,8 @@ func TestLimit(t *testing.T) {
 		})
 	}
 	visitors.Wait()
-	if n := served.Load(); n > 40 || n < 40 && failed.Load() == 0 {
-		t.Errorf("%d clicks of 40, %d failures", n, failed.Load())
+	if served.Load() != 40 || failed.Load() != 0 {
+		t.Errorf("%d clicks of 40, %d failures", served.Load(), failed.Load())
 	}
 }
 

@@ -89,7 +89,7 @@ func (s *Store) readAgain(ctx context.Context) error {
 		}
 	}
 	for _, id := range []string{wire.MetaDefaultDomain, wire.MetaCookieKey} {
-		d, err := s.o.Client.document(ctx, 0, terse.KindMeta, id)
+		d, err := s.o.Client.document(ctx, s.o.Client.askBehind, 0, terse.KindMeta, id)
 		if err != nil {
 			return err
 		}
@@ -99,7 +99,7 @@ func (s *Store) readAgain(ctx context.Context) error {
 		docs = append(docs, d.Stored())
 	}
 	next := *s.copy.state.Load()
-	next.Position, next.Generation, next.FollowedAt = at, next.Generation+1, s.o.Clock()
+	next.Position, next.Generation, next.FollowedAt = at.Position, next.Generation+1, s.o.Clock()
 	err = s.copy.now(ctx, func(b *pebble.Batch) error {
 		s.copy.docs.Add(1)
 		for _, kind := range []terse.Kind{terse.KindDomain, terse.KindWorkspace} {
@@ -220,7 +220,7 @@ func (s *Store) GetDocument(ctx context.Context, w terse.WorkspaceID, kind terse
 		}
 	}
 	seen, generation := s.copy.docs.Load(), s.copy.state.Load().Generation
-	d, err := s.o.Client.document(ctx, w, kind, id)
+	d, err := s.o.Client.document(ctx, s.o.Client.ask, w, kind, id)
 	switch {
 	case err != nil && found && errors.Is(err, terse.ErrUnavailable):
 		return doc, nil
@@ -261,10 +261,10 @@ func (s *Store) PutDocument(ctx context.Context, doc terse.Document) error {
 		return err
 	}
 	err := s.o.Client.claim(ctx, doc.ID, wire.EdgeClaim{Version: doc.Version, Used: r.Used})
-	if terse.ErrorCode(err) != terse.CodeConflict {
+	switch code := terse.ErrorCode(err); {
+	case code != terse.CodeConflict && code != terse.CodePrecondition:
 		return err
-	}
-	if doc.Version == 1 {
+	case doc.Version == 1:
 		return terse.ErrExists
 	}
 	return terse.ErrVersion
@@ -273,8 +273,9 @@ func (s *Store) PutDocument(ctx context.Context, doc terse.Document) error {
 // errReadOnly is what every other write gets.
 var errReadOnly = &terse.Error{Code: terse.CodeForbidden, Message: "an edge node writes nothing: ask its upstream control plane"}
 
-// heardWithin is how long ago the feed may have been read for the control plane to count as reached.
-const heardWithin = 10 * time.Second
+// heardWithin is how long ago the feed may have been read for the control plane to count as reached. It answers at least every
+// wire.MaxWait; for so long a domain that was made since is taken for none.
+const heardWithin = 3 * time.Second
 
 // Ping implements terse.Store: it says whether the feed is followed.
 func (s *Store) Ping(context.Context) error {
