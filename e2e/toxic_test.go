@@ -111,7 +111,7 @@ func newWard(t *testing.T, env []string) *ward {
 	v := newVisitor(w.s, "User-Agent", agentDesktop)
 	defer v.close()
 	for i := range w.warm {
-		until(t, time.Minute, "a link is in memory", func() bool { return w.visit(v, w.warm[i], destination("warm", i)) == 302 })
+		until(t, 5*time.Minute, "a link is in memory", func() bool { return w.visit(v, w.warm[i], destination("warm", i)) == 302 })
 	}
 	return w
 }
@@ -225,17 +225,18 @@ func (w *ward) strain(name string, cold []madeLink) {
 	visitors.Wait()
 }
 
-// recover waits until everything is as before: nothing is waited for, links are found, what was asked for is there.
-func (w *ward) recover(name string, cold []madeLink, size func() (goroutines, files int), goroutines, files int) {
+// recover waits until everything is as before: nothing is waited for, links are found, what was asked for is there. It returns
+// the size of the server then.
+func (w *ward) recover(name string, cold []madeLink, before size) size {
 	w.t.Helper()
-	until(w.t, time.Minute, name+": the server says that all is well", func() bool {
+	until(w.t, 5*time.Minute, name+": the server says that all is well", func() bool {
 		got, err := w.a.do(w.t.Context(), "GET", "/readyz", nil)
 		return err == nil && got.status == 200 && !strings.Contains(string(got.body), "store: degraded") && !strings.Contains(string(got.body), "changes: degraded")
 	})
 	v := newVisitor(w.s, "User-Agent", agentDesktop)
 	defer v.close()
 	for i, l := range cold {
-		until(w.t, time.Minute, name+": a cold link redirects", func() bool {
+		until(w.t, 5*time.Minute, name+": a cold link redirects", func() bool {
 			status := w.visit(v, l, destination(name, i))
 			if status == 404 {
 				w.t.FailNow()
@@ -248,40 +249,49 @@ func (w *ward) recover(name string, cold []madeLink, size func() (goroutines, fi
 		if before != "" { // the same answer again
 			k.answer = ""
 		}
-		until(w.t, time.Minute, name+": "+k.key+" is made", func() bool { w.ask(k); return w.t.Failed() || k.answer != "" })
+		until(w.t, 5*time.Minute, name+": "+k.key+" is made", func() bool { w.ask(k); return w.t.Failed() || k.answer != "" })
 		if before != "" && k.answer != before {
 			w.t.Errorf("%s: %s was answered with %s, and later with %s", name, k.key, before, k.answer)
 		}
 	}
 	w.a.http.CloseIdleConnections()
-	until(w.t, time.Minute, fmt.Sprintf("%s: %d goroutines and %d files, as before", name, goroutines, files), func() bool {
-		g, f := size()
-		return g <= goroutines+sizeSlack && f <= files+sizeSlack
+	var now size
+	until(w.t, 5*time.Minute, fmt.Sprintf("%s: the server is of the size that it had, %v", name, before), func() bool {
+		var err error
+		now, err = w.size()
+		return err == nil && now.goroutines <= before.goroutines+sizeSlack && now.files <= before.files+sizeSlack
 	})
+	return now
 }
 
-// sizeSlack is how many goroutines and files a server may have more than before: pools keep some connections. What piles up
-// is several for every request of many.
+// size is what piles up in a server when something is forgotten.
+type size struct{ goroutines, files int }
+
+// sizeSlack is how many goroutines and files a server may have more than at first, however many ailments it has had: pools
+// keep some connections. What piles up is at least one for every request, of hundreds.
 const sizeSlack = 40
 
-// size returns how many goroutines and open files the server has.
-func (w *ward) size() (goroutines, files int) {
-	w.t.Helper()
+// size asks the server for its size.
+func (w *ward) size() (size, error) {
 	m, err := readMetrics(w.t.Context(), w.a)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return int(m["go_goroutines"]), int(m["process_open_fds"])
+	return size{int(m["go_goroutines"]), int(m["process_open_fds"])}, err
 }
 
 // endure has each of the engines suffer from each ailment in turn.
 func (w *ward) endure(proxies ...*toxicProxy) {
+	cold := w.links("healthy", 5)
+	w.strain("healthy", cold) // opens the connections that pools keep
+	w.a.http.CloseIdleConnections()
+	var before size
+	until(w.t, 5*time.Minute, "the server says what it has", func() (ok bool) {
+		var err error
+		before, err = w.size()
+		return err == nil
+	})
 	for _, p := range proxies {
 		for _, ill := range ailments {
 			name := p.name + "-" + ill.name
 			cold := w.links(name, 5)
-			w.a.http.CloseIdleConnections()
-			goroutines, files := w.size()
 			began := time.Now()
 			p.ail(w.t, ill.toxics...)
 			w.tickets = nil
@@ -294,8 +304,8 @@ func (w *ward) endure(proxies ...*toxicProxy) {
 					done++
 				}
 			}
-			w.recover(name, cold, w.size, goroutines, files)
-			w.t.Logf("%s: all answered within %v, %d of %d creations done; as before %v later", name, strained.Round(time.Millisecond), done, len(w.tickets), (time.Since(began) - strained).Round(time.Millisecond))
+			now := w.recover(name, cold, before)
+			w.t.Logf("%s: all answered within %v, %d of %d creations done; as before %v later: of size %v, at first %v", name, strained.Round(time.Millisecond), done, len(w.tickets), (time.Since(began) - strained).Round(time.Millisecond), now, before)
 			if w.t.Failed() {
 				w.t.FailNow()
 			}
@@ -346,7 +356,7 @@ func TestToxicConnections(t *testing.T) {
 	var sum struct {
 		Total int64 `json:"total"`
 	}
-	until(t, 2*time.Minute, "every click is counted", func() bool {
+	until(t, 5*time.Minute, "every click is counted", func() bool {
 		got, err := w.a.json(t.Context(), "GET", "/api/v1/analytics/summary?bots=include&period=24h", nil, &sum)
 		if err == nil && got.status == 200 && sum.Total > w.visits.Load() {
 			t.Fatalf("%d clicks counted of %d", sum.Total, w.visits.Load())
