@@ -23,6 +23,7 @@ import (
 type clickBook struct {
 	mu     sync.Mutex
 	visits []bookedVisit // by number
+	shares unavailable
 	faults []string
 }
 
@@ -47,6 +48,24 @@ func (b *clickBook) answer(n int, at time.Time, took time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.visits[n].answered, b.visits[n].took = at, took
+}
+
+// status notes what a visit was answered with.
+func (b *clickBook) status(status int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.shares.count(status)
+}
+
+// served fails the test if visits of a server with an embedded store were 503 other than by accident.
+func (b *clickBook) served(t *testing.T) {
+	t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t.Logf("%d of %d answers were 503", b.shares.late, b.shares.visits)
+	if b.shares.tooMany() {
+		t.Errorf("%d of %d answers were 503", b.shares.late, b.shares.visits)
+	}
 }
 
 // killed notes that the server was killed at a time, after the visits booked from number from on.
@@ -161,6 +180,9 @@ func (b *clickBook) crowd(ctx context.Context, s *proc.Server, paths []string, v
 				n, sent := b.send(), time.Now()
 				status, _, err := v.visit("GET", paths[i%len(paths)]+"?utm_content=n"+strconv.Itoa(n))
 				at := time.Now()
+				if err == nil {
+					b.status(status)
+				}
 				switch {
 				case err != nil || status == http.StatusServiceUnavailable: // the server is down, or late with its store
 					pause(ctx, 2*time.Millisecond)

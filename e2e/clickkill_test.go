@@ -92,6 +92,7 @@ func TestClickKills(t *testing.T) {
 				}
 				s = start(t, o)
 			}
+			book.served(t)
 			book.readRecord(t, s)
 			v := book.judge(diskWait)
 			t.Logf("%d kills: %v", kills, v)
@@ -148,6 +149,7 @@ func TestAnalyticsKills(t *testing.T) {
 			s = start(t, o)
 		}
 	}
+	book.served(t)
 	book.readRecord(t, s)
 	v := book.judge(0)
 	t.Logf("%d kills: %v", kills, v)

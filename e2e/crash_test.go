@@ -63,9 +63,13 @@ func runCrash(t *testing.T, kills int, env ...string) {
 	}
 	c.check(kills, c.ledger.all())
 	c.checkClicks()
+	if !c.networked && c.shares.tooMany() {
+		t.Errorf("%d of %d visits were answered with 503", c.shares.late, c.shares.visits)
+	}
 	for _, f := range c.ledger.faults {
 		t.Error(f)
 	}
+	t.Logf("%d of %d visits were answered with 503", c.shares.late, c.shares.visits)
 	t.Logf("%d kills, %d of them right after an answer; %d links acknowledged, %d atomic requests cut (%d of them applied), %d creations repeated, slowest start %v",
 		kills, c.prompt, len(c.ledger.entries), c.atomicCut, c.atomicApplied, c.repeated, slowest.Round(time.Millisecond))
 }
@@ -92,6 +96,7 @@ type crash struct {
 	cut       []atomicRequest // whose answer did not come
 	retries   []creation      // whose answer did not come
 	inStreams []aliasRow      // of bulk streams, not answered
+	shares    unavailable     // of visits
 
 	prompt, atomicCut, atomicApplied, repeated int
 }
@@ -202,12 +207,19 @@ func (c *crash) round(n int) {
 	worker(c.create, creators)
 	worker(c.edit, editors)
 	worker(c.visit, visitors)
-	worker(c.secure, 1)
+	secured := make(chan struct{}) // closed once clicks are known to be written
+	wg.Go(func() { c.secure(ctx, secured) })
 
-	limit := time.NewTimer(time.Duration(100+r.IntN(600)) * time.Millisecond)
+	limit := time.NewTimer(3 * time.Second) // if the acks do not get there
 	defer limit.Stop()
-	if n%2 == 1 {
-		limit.Reset(3 * time.Second) // if the acks do not get there
+	if n%2 == 0 {
+		// Not before there is a click that the kill must not lose.
+		select {
+		case <-secured:
+		case <-time.After(5 * time.Minute):
+			c.t.Errorf("kill %d: no click is written within five minutes", n)
+		}
+		limit.Reset(time.Duration(100+r.IntN(600)) * time.Millisecond)
 	}
 	select {
 	case <-limit.C:
@@ -477,6 +489,11 @@ func (c *crash) visit(ctx context.Context, r *rand.Rand, _ int) {
 			c.stable[i].answer()
 		}
 		c.visiting.RUnlock()
+		if err == nil {
+			c.mu.Lock()
+			c.shares.count(status)
+			c.mu.Unlock()
+		}
 		switch {
 		case err != nil || status == http.StatusServiceUnavailable:
 			pause(ctx, 2*time.Millisecond)
@@ -492,8 +509,9 @@ func (c *crash) visit(ctx context.Context, r *rand.Rand, _ int) {
 }
 
 // secure lets the visitors wait now and then until the server says that all their clicks are written: those must be counted
-// after whatever kill.
-func (c *crash) secure(ctx context.Context, _ *rand.Rand, _ int) {
+// after whatever kill. It closes secured when that is so of one.
+func (c *crash) secure(ctx context.Context, secured chan<- struct{}) {
+	once := sync.OnceFunc(func() { close(secured) })
 	for pause(ctx, 50*time.Millisecond) {
 		c.visiting.Lock()
 		for ctx.Err() == nil {
@@ -503,7 +521,9 @@ func (c *crash) secure(ctx context.Context, _ *rand.Rand, _ int) {
 			}
 			if m.settled() {
 				for _, l := range c.stable {
-					l.secure()
+					if l.secure() > 0 {
+						once()
+					}
 				}
 				break
 			}
@@ -511,6 +531,13 @@ func (c *crash) secure(ctx context.Context, _ *rand.Rand, _ int) {
 		}
 		c.visiting.Unlock()
 	}
+}
+
+// inspector returns a visitor who looks where paths lead.
+func (c *crash) inspector() *visitor {
+	v := newVisitor(c.server)
+	v.networked = c.networked
+	return v
 }
 
 // check holds entries against the running server and settles what was not known. It asks by
@@ -521,7 +548,7 @@ func (c *crash) check(n int, entries []*entry) {
 	var wg sync.WaitGroup
 	for w := range workers {
 		wg.Go(func() {
-			v := newVisitor(c.server)
+			v := c.inspector()
 			defer v.close()
 			for i := w; i < len(entries); i += workers {
 				status, location, err := v.look("HEAD", entries[i].path)
@@ -548,7 +575,7 @@ func (c *crash) busy(status int) bool {
 
 // checkAtomic proves that an atomic request without an answer is there whole or not at all.
 func (c *crash) checkAtomic(n int) {
-	v := newVisitor(c.server)
+	v := c.inspector()
 	defer v.close()
 	for _, a := range c.cut {
 		there := 0
@@ -579,7 +606,7 @@ func (c *crash) checkAtomic(n int) {
 
 // checkStreams proves that a row that was not answered is whole or not there.
 func (c *crash) checkStreams(n int) {
-	v := newVisitor(c.server)
+	v := c.inspector()
 	defer v.close()
 	for _, a := range c.inStreams {
 		status, location, err := v.look("HEAD", a.path)
@@ -634,6 +661,9 @@ func (c *crash) checkClicks() {
 		if n := c.clicks(c.ids[i]); n < l.sure || n > l.sent {
 			c.ledger.fault("%s: %d clicks are counted; %d were written before a kill, %d were sent", c.paths[i], n, l.sure, l.sent)
 		}
+	}
+	if sure == 0 {
+		c.ledger.fault("no click was known to be written before a kill: nothing is proven")
 	}
 	c.t.Logf("clicks: %d sent, %d sure, %d counted", sent, sure, counted)
 }

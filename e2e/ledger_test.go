@@ -151,11 +151,12 @@ func (c *clickLedger) answer() {
 	c.answered++
 }
 
-// secure notes that the server has written the clicks of all redirects so far.
-func (c *clickLedger) secure() {
+// secure notes that the server has written the clicks of all redirects so far, and returns how many those are.
+func (c *clickLedger) secure() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.written = c.answered
+	return c.written
 }
 
 // killed settles a kill: what was written before it must be counted.

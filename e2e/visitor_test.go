@@ -27,6 +27,22 @@ type visitor struct {
 	reader     *rawhttp.Reader
 	resp       rawhttp.Response
 	buf        []byte
+	shares     unavailable // of looks
+	networked  bool        // the store is a database of its own, which may be late as often as it likes
+}
+
+// unavailable is how many of some visits of a running server were answered with 503.
+type unavailable struct{ visits, late int }
+
+// tooMany reports whether 503 is no accident: an embedded store is read in time but for moments in which the machine has
+// something else to do.
+func (u unavailable) tooMany() bool { return u.late > 20 && u.late*20 > u.visits }
+
+func (u *unavailable) count(status int) {
+	u.visits++
+	if status == http.StatusServiceUnavailable {
+		u.late++
+	}
 }
 
 func newVisitor(s *proc.Server, header ...string) *visitor {
@@ -68,10 +84,15 @@ func (v *visitor) visit(method, path string) (status int, location string, err e
 }
 
 // look is visit for who wants to know where a path leads: while the answer is 503, which says that the store was not
-// read in time, it asks again, for a minute.
+// read in time, it asks again, for a minute. Where that is no accident, it is an error.
 func (v *visitor) look(method, path string) (status int, location string, err error) {
-	for end := time.Now().Add(time.Minute); ; {
+	for first, end := true, time.Now().Add(time.Minute); ; first = false {
 		status, location, err = v.visit(method, path)
+		if first && err == nil && !v.networked {
+			if v.shares.count(status); v.shares.tooMany() {
+				return 0, "", fmt.Errorf("%s %s: %d of %d paths answer 503 at first", method, path, v.shares.late, v.shares.visits)
+			}
+		}
 		if err != nil || status != http.StatusServiceUnavailable || time.Now().After(end) {
 			return status, location, err
 		}
