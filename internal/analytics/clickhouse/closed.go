@@ -20,6 +20,9 @@ type closed struct {
 	pruned string // the condition of those that were removed; "" for none
 }
 
+// settled reports whether the numbers of the day come from rollups alone.
+func (c closed) settled() bool { return c.gen != 0 || !c.raw }
+
 // noDay is later than any.
 const noDay = int64(1) << 40
 
@@ -180,10 +183,7 @@ func (e *Engine) Tidy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := e.sweepNew(ctx, known, counts); err != nil {
-		return err
-	}
-	return errors.Join(e.closePast(ctx, known, counts), e.retain(ctx, counts), e.collect(ctx), e.auditSoon(ctx))
+	return errors.Join(e.sweepNew(ctx, known, counts), e.closePast(ctx, known, counts), e.forgetSweeps(ctx), e.retain(ctx, counts), e.collect(ctx), e.auditSoon(ctx))
 }
 
 // batchClicks bounds the days that are rolled up together, batchDays their number.
@@ -254,10 +254,7 @@ func (e *Engine) closeDays(ctx context.Context, days []int64, known map[int64]cl
 		}
 		done[day] = closed{gen: gen, clicks: counts[day], raw: true, pruned: known[day].pruned}
 	}
-	if err := e.writeClosed(ctx, done); err != nil {
-		return open, err
-	}
-	return open, e.forgetSweeps(ctx, slices.Sorted(maps.Keys(done)))
+	return open, e.writeClosed(ctx, done)
 }
 
 // collect removes rollups that were replaced a while ago.

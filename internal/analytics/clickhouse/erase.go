@@ -144,7 +144,7 @@ func (e *Engine) erase(ctx context.Context, er analytics.Erasure) (n int64, err 
 			return 0, err
 		}
 		// First, so that clicks which are left after a failure lead here again.
-		if err := e.rollWorkspace(ctx, er, days, known); err != nil {
+		if err := e.rollWorkspace(ctx, er.Workspace, cond, days, known); err != nil {
 			return 0, err
 		}
 		if err := e.mutate(ctx, "clicks", "DELETE WHERE "+cond); err != nil {
@@ -193,13 +193,13 @@ func (e *Engine) rollAgain(ctx context.Context, days []int64, known map[int64]cl
 // partly reports whether clicks of the day were removed for their age and others are there.
 func (c closed) partly() bool { return c.raw && c.pruned != "" && c.gen != 0 }
 
-// rollWorkspace computes the rollups of one workspace again, without the clicks that are about to be erased, for those days
+// rollWorkspace computes the rollups of one workspace again, without the clicks of cond, which are about to be erased, for those days
 // of which only some clicks are left; the rows of the others are kept.
-func (e *Engine) rollWorkspace(ctx context.Context, er analytics.Erasure, days map[int64]bool, known map[int64]closed) error {
+func (e *Engine) rollWorkspace(ctx context.Context, w terse.WorkspaceID, cond string, days map[int64]bool, known map[int64]closed) error {
 	partly := slices.DeleteFunc(keys(days), func(day int64) bool { return !known[day].partly() })
 	for days := range slices.Chunk(partly, batchDays) {
 		gen := e.now()
-		if err := e.rollUp(ctx, days, gen, "workspace_id = "+number(er.Workspace)+" AND NOT ("+erasureCond(er)+")"); err != nil {
+		if err := e.rollUp(ctx, days, gen, "workspace_id = "+number(w)+" AND NOT ("+cond+")"); err != nil {
 			return err
 		}
 		shown := list(days, func(day int64) string { return fmt.Sprintf("(%s, %d)", date(day), known[day].gen) })
@@ -211,7 +211,7 @@ func (e *Engine) rollWorkspace(ctx context.Context, er analytics.Erasure, days m
 		}
 		for _, table := range rollupTables {
 			if err := e.exec(ctx, fmt.Sprintf("INSERT INTO %s SELECT day, toUInt64(%d), %s FROM %s WHERE %s AND workspace_id != %d AND (day, gen) IN (%s)",
-				table, gen, rollupColumns(table), table, dayIn(days), er.Workspace, shown)); err != nil {
+				table, gen, rollupColumns(table), table, dayIn(days), w, shown)); err != nil {
 				return err
 			}
 		}

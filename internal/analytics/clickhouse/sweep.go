@@ -15,11 +15,12 @@ import (
 
 // Sweeps (analytics.Sweeps) are seen only once several of their clicks are there, so those are classed again in the table, by
 // a mutation. Before it, swept_clicks gets the clicks as they were: they have no visitor any more, and those beside them that
-// come later are judged by them, too. An update that did not end, or another node that finds the same, does it once
-// more, and changes nothing else: a click is judged by those around it, never by when it came.
+// come later are judged by them, too. After a failure before the clicks are updated, or if another node finds the same, it is
+// done once more, and changes nothing else: a click is judged by those around it, never by when it came. After a later one
+// the clicks are not found again; their conversions are classed when the day is closed.
 //
 // Tidy looks at what is new and, before a day is closed, at the whole day, with the clicks of nodes that were behind. A closed
-// day has the final classes, so it needs swept_clicks no more.
+// day has the final classes, so it needs swept_clicks no more, and each Tidy forgets them.
 const (
 	sweepFirst   = terse.Millis(2 * dayMillis) // how far back the first look of a process reaches
 	sweepOverlap = terse.Millis(120_000)       // clicks may come so late and be seen before their day is closed
@@ -42,7 +43,7 @@ func (e *Engine) sweepNew(ctx context.Context, known map[int64]closed, counts ma
 		from = min(e.sweptTo, now) - sweepOverlap
 	}
 	for day := dayOf(from); day <= dayOf(now); day++ {
-		if c, ok := known[day]; counts[day] == 0 || ok && (c.gen != 0 || !c.raw) {
+		if c, ok := known[day]; counts[day] == 0 || ok && c.settled() {
 			continue
 		}
 		if err := e.sweepDay(ctx, day, from, now); err != nil {
@@ -53,11 +54,35 @@ func (e *Engine) sweepNew(ctx context.Context, known map[int64]closed, counts ma
 	return nil
 }
 
-// sweepDays looks at days whole.
+// sweepDays looks at days whole, and at the conversions of all of their sweeps.
 func (e *Engine) sweepDays(ctx context.Context, days []int64) error {
 	for _, day := range days {
 		if err := e.sweepDay(ctx, day, terse.Millis(day*dayMillis), terse.Millis((day+1)*dayMillis)); err != nil {
 			return fmt.Errorf("find sweeps: %w", err)
+		}
+	}
+	if err := e.sweepConversions(ctx, days); err != nil {
+		return fmt.Errorf("class conversions of sweeps: %w", err)
+	}
+	return nil
+}
+
+// sweepConversions gives conversions the class of their clicks, which a failure, or another node that joined them meanwhile,
+// has kept from them.
+func (e *Engine) sweepConversions(ctx context.Context, days []int64) error {
+	var ids []uuid.UUID
+	err := e.scan(ctx, "SELECT DISTINCT click_id FROM conversions WHERE pending = 0 AND bot = 0 AND click_id IN (SELECT event_id FROM swept_clicks WHERE "+dayIn(days)+")", func(r row) error {
+		var id uuid.UUID
+		err := r.Scan(&id)
+		ids = append(ids, id)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for chunk := range slices.Chunk(ids, sweepIDs) {
+		if err := e.reclassConversions(ctx, chunk); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -92,19 +117,19 @@ func (e *Engine) findSweeps(ctx context.Context, column, cond, within string, id
 		fresh bool
 	}
 	var ofClicks []click
-	var list []analytics.SweepClick
+	var judged []analytics.SweepClick
 	var workspace uint32
 	var who uint64
 	flush := func() {
 		i := 0
-		for _, span := range analytics.Sweeps(list, e.o.SweepLinks) {
-			for ; i < len(list) && list[i].At <= span.To; i++ {
-				if list[i].At >= span.From && ofClicks[i].fresh {
+		for _, span := range analytics.Sweeps(judged, e.o.SweepLinks) {
+			for ; i < len(judged) && judged[i].At <= span.To; i++ {
+				if judged[i].At >= span.From && ofClicks[i].fresh {
 					ids[ofClicks[i].id] = true
 				}
 			}
 		}
-		list, ofClicks = list[:0], ofClicks[:0]
+		judged, ofClicks = judged[:0], ofClicks[:0]
 	}
 	err := e.scan(ctx, text, func(r row) error {
 		var id uuid.UUID
@@ -119,7 +144,7 @@ func (e *Engine) findSweeps(ctx context.Context, column, cond, within string, id
 			flush()
 			workspace, who = w, k
 		}
-		list = append(list, analytics.SweepClick{At: terse.Millis(at), Link: terse.LinkNumber(link)})
+		judged = append(judged, analytics.SweepClick{At: terse.Millis(at), Link: terse.LinkNumber(link)})
 		ofClicks = append(ofClicks, click{id, fresh != 0})
 		return nil
 	})
@@ -136,35 +161,56 @@ func sweepers(column, cond, within string, links int) string {
 
 // reclass gives clicks, and the conversions that came of them, the class of a sweep.
 func (e *Engine) reclass(ctx context.Context, within string, ids []uuid.UUID) error {
-	named := "IN (" + list(ids, func(id uuid.UUID) string { return "'" + id.String() + "'" }) + ")"
-	which := "bot = 0 AND " + within + " AND toString(event_id) " + named
+	which := "bot = 0 AND " + within + " AND toString(event_id) " + named(ids)
 	if err := e.exec(ctx, "INSERT INTO swept_clicks ("+sweptColumns+") SELECT "+sweptColumns+" FROM clicks WHERE "+which); err != nil {
 		return err
 	}
-	class := fmt.Sprintf("bot = %d, bot_name = %s", clicks.BotScanner, literal(analytics.SweepName))
-	if err := e.mutate(ctx, "clicks", "UPDATE "+class+", visitor = 0, repeat = 0 WHERE "+which); err != nil {
+	if err := e.mutate(ctx, "clicks", "UPDATE "+sweepClass+", visitor = 0, repeat = 0 WHERE "+which); err != nil {
 		return err
 	}
 	e.metrics.swept.Add(float64(len(ids)))
+	return e.reclassConversions(ctx, ids)
+}
+
+// sweepClass sets what the clicks of a sweep and their conversions are.
+var sweepClass = fmt.Sprintf("bot = %d, bot_name = %s", clicks.BotScanner, literal(analytics.SweepName))
+
+func named(ids []uuid.UUID) string {
+	return "IN (" + list(ids, func(id uuid.UUID) string { return "'" + id.String() + "'" }) + ")"
+}
+
+// reclassConversions gives the conversions of clicks the class of a sweep.
+func (e *Engine) reclassConversions(ctx context.Context, ids []uuid.UUID) error {
 	e.joining.Lock() // what was being joined to clicks as they were is there now
 	defer e.joining.Unlock()
-	which = "pending = 0 AND bot = 0 AND toString(click_id) " + named
+	which := "pending = 0 AND bot = 0 AND toString(click_id) " + named(ids)
 	if n, err := e.number(ctx, "SELECT count() FROM conversions WHERE "+which); err != nil || n == 0 {
 		return err
 	}
-	return e.mutate(ctx, "conversions", "UPDATE "+class+" WHERE "+which)
+	return e.mutate(ctx, "conversions", "UPDATE "+sweepClass+" WHERE "+which)
 }
 
-// forgetSweeps forgets what the clicks of closed days were.
-func (e *Engine) forgetSweeps(ctx context.Context, days []int64) error {
-	if len(days) == 0 {
-		return nil
-	}
-	which := dayIn(days)
-	if n, err := e.number(ctx, "SELECT count() FROM swept_clicks WHERE "+which); err != nil || n == 0 {
+// forgetSweeps forgets what the clicks of closed days were, whoever closed them.
+func (e *Engine) forgetSweeps(ctx context.Context) error {
+	e.mu.RLock()
+	known := e.closed // never changed
+	e.mu.RUnlock()
+	var over []int64
+	err := e.scan(ctx, "SELECT DISTINCT toUInt16(day) FROM swept_clicks", func(r row) error {
+		var day uint16
+		err := r.Scan(&day)
+		if c, ok := known[int64(day)]; ok && c.settled() {
+			over = append(over, int64(day))
+		}
 		return err
+	})
+	if err == nil && len(over) > 0 {
+		err = e.mutate(ctx, "swept_clicks", "DELETE WHERE "+dayIn(over))
 	}
-	return e.mutate(ctx, "swept_clicks", "DELETE WHERE "+which)
+	if err != nil {
+		return fmt.Errorf("forget sweeps: %w", err)
+	}
+	return nil
 }
 
 // sweptOf returns a condition of the clicks of sweeps that were those of an erasure by visitor, "" if there are none.

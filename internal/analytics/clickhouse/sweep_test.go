@@ -10,6 +10,7 @@ import (
 	"github.com/terselink/terse/internal/analytics"
 	"github.com/terselink/terse/internal/analytics/enginetest"
 	"github.com/terselink/terse/internal/clicks"
+	"github.com/terselink/terse/internal/testengine"
 )
 
 // inSpan is a moment in the middle of what enginetest.Events spans.
@@ -149,5 +150,110 @@ func TestSweepsOff(t *testing.T) {
 	q := analytics.Query{Workspace: enginetest.Workspace, From: at - 1000, To: at + 1000}
 	if s, err := e.Summary(t.Context(), q); err != nil || s.Humans != 6 {
 		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// TestSweepsUnended: what a failure leaves undone is done when the day is closed, also by the next process.
+func TestSweepsUnended(t *testing.T) {
+	at := terse.MillisOf(inSpan)
+	events := burst(at, 6)
+	direct := ownDatabase(t)
+	proxy, through := testengine.NewProxy(t, direct)
+	o := Options{URL: plain(through), QueryTimeout: patience, Clock: func() time.Time { return inSpan.Add(time.Minute) }}
+	e := open(t, o)
+	ingest(t, e, &sliceSource{events: events})
+	if err := e.PutFacts(t.Context(), analytics.FactBatch{Reset: true, At: 1, Conversions: []analytics.Conversion{
+		{ID: "a", Workspace: enginetest.Workspace, Kind: analytics.Lead, Click: events[0].ID, At: at},
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	proxy.Cut("ALTER TABLE conversions UPDATE", false)
+	if err := e.Tidy(t.Context()); err == nil {
+		t.Fatal("nothing was cut: the test proves nothing")
+	}
+	q := analytics.Query{Workspace: enginetest.Workspace, From: at - 1000, To: at + 1000}
+	if s, err := e.Summary(t.Context(), q); err != nil || s.Humans != 0 {
+		t.Fatalf("%+v, %v; the clicks are of a sweep", s, err)
+	}
+
+	o.Clock = func() time.Time { return inSpan.Add(48 * time.Hour) }
+	e = open(t, o)
+	proxy.Cut("ALTER TABLE swept_clicks DELETE", false)
+	if err := e.Tidy(t.Context()); err == nil {
+		t.Fatal("nothing was cut: the test proves nothing")
+	}
+	if f, err := e.Funnel(t.Context(), q); err != nil || f.Leads != 0 {
+		t.Errorf("%+v, %v; its click is one of a sweep", f, err)
+	}
+	if days, _, err := e.readClosed(t.Context()); err != nil || days[dayOf(at)].gen == 0 {
+		t.Fatalf("the day is not closed: %v, %v", days, err)
+	}
+	e = open(t, o)
+	tidy(t, e)
+	if n, err := e.number(t.Context(), "SELECT count() FROM swept_clicks"); err != nil || n != 0 {
+		t.Errorf("%d clicks of a closed day are remembered, %v", n, err)
+	}
+}
+
+// TestSweepsFail: days are closed although a sweep of another one could not be classed.
+func TestSweepsFail(t *testing.T) {
+	at := terse.MillisOf(inSpan)
+	proxy, through := testengine.NewProxy(t, ownDatabase(t))
+	e := open(t, Options{URL: plain(through), QueryTimeout: patience, Clock: func() time.Time { return inSpan.Add(time.Minute) }})
+	before := at - 2*dayMillis
+	ingest(t, e, &sliceSource{events: append(burst(before, 1), burst(at, 6)...)})
+	proxy.Cut("INSERT INTO swept_clicks", false)
+	if err := e.Tidy(t.Context()); err == nil {
+		t.Fatal("nothing was cut: the test proves nothing")
+	}
+	if days, _, err := e.readClosed(t.Context()); err != nil || days[dayOf(before)].gen == 0 {
+		t.Errorf("the day before is not closed: %v, %v", days, err)
+	}
+}
+
+// TestSweepsErasedPartly: of a day that lost some clicks for their age, the numbers of a visitor's sweep go, too.
+func TestSweepsErasedPartly(t *testing.T) {
+	at := terse.MillisOf(inSpan)
+	e := open(t, Options{QueryTimeout: patience, Clock: func() time.Time { return inSpan.Add(time.Minute) }})
+	ingest(t, e, &sliceSource{events: burst(at, 6)})
+	tidy(t, e)
+	day := dayOf(at)
+	counts, err := e.countDays(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known, _, err := e.readClosed(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Closed and pruned, but by a process that could not forget the sweep.
+	if _, err := e.closeDays(t.Context(), []int64{day}, known, counts); err != nil {
+		t.Fatal(err)
+	}
+	known, _, err = e.readClosed(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := func() (n uint64) {
+		t.Helper()
+		n, err := e.number(t.Context(), "SELECT toUInt64(sum(clicks_b)) FROM rday WHERE workspace_id = "+number(enginetest.Workspace))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if count() == 0 {
+		t.Fatal("the rollups do not count the sweep: the test proves nothing")
+	}
+	c := known[day]
+	c.pruned = "workspace_id = 77"
+	if err := e.writeClosed(t.Context(), map[int64]closed{day: c}); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := e.Erase(t.Context(), analytics.Erasure{Workspace: enginetest.Workspace, Visitor: 5}); err != nil || n != 6 {
+		t.Errorf("%d clicks are erased, %v", n, err)
+	}
+	if n := count(); n != 0 {
+		t.Errorf("the rollups still count %d clicks", n)
 	}
 }
