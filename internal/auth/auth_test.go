@@ -474,6 +474,59 @@ func TestBootstrap(t *testing.T) {
 	}
 }
 
+// raced runs something once, before the owner key is stored.
+type raced struct {
+	terse.Store
+	before func()
+}
+
+func (s *raced) PutDocument(ctx context.Context, doc terse.Document) error {
+	if doc.ID == "owner_key" && s.before != nil {
+		before := s.before
+		s.before = nil
+		before()
+	}
+	return s.Store.PutDocument(ctx, doc)
+}
+
+// TestBootstrapRaced: of two processes that start at once the file of the second one goes if its key opens nothing, and stays if
+// both have the file.
+func TestBootstrapRaced(t *testing.T) {
+	t.Parallel()
+	clock := func() terse.Millis { return start }
+	for name, shared := range map[string]bool{"one folder": true, "two folders": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir, store := t.TempDir(), memstore.New(clock)
+			o := auth.BootstrapOptions{Clock: clock, Dir: dir}
+			first := o
+			first.Store = store
+			if !shared {
+				first.Dir = t.TempDir()
+			}
+			var owner string
+			o.Store = &raced{store, func() {
+				var err error
+				if owner, _, err = auth.Bootstrap(t.Context(), first); err != nil {
+					t.Error(err)
+				}
+			}}
+			want := ""
+			key, created, err := auth.Bootstrap(t.Context(), o)
+			if shared {
+				want = owner
+			}
+			if err != nil || key != want || created {
+				t.Errorf("key %q, created %v, %v; want %q", key, created, err, want)
+			}
+			b, err := os.ReadFile(filepath.Join(dir, auth.OwnerFile))
+			if got := strings.TrimSpace(string(b)); got != want || shared != (err == nil) {
+				t.Errorf("the file holds %q, %v; want %q", got, err, want)
+			}
+		})
+	}
+}
+
 func TestBootstrapRefuses(t *testing.T) {
 	t.Parallel()
 	for _, key := range []string{"short", strings.Repeat("x", 31), strings.Repeat("x", 129), strings.Repeat("x", 40) + " ", strings.Repeat("ü", 20), "\n" + strings.Repeat("x", 40)} {

@@ -125,7 +125,12 @@ func ensureOwner(ctx context.Context, o BootstrapOptions) (key string, created b
 	}
 	err = o.Store.PutDocument(ctx, doc)
 	if errors.Is(err, terse.ErrExists) && o.Key == "" {
-		err = errors.Join(err, removeOwnerFile(o.Dir)) // it opens nothing: the key is that of another node
+		// Another process was first. If it read the same file, whose key then is the owner's, the file stays.
+		if hash, _, loadErr := loadOwner(ctx, o.Store); loadErr != nil {
+			err = errors.Join(err, loadErr)
+		} else if hash != sum {
+			err = errors.Join(err, removeOwnerFile(o.Dir)) // it opens nothing
+		}
 	}
 	if err != nil {
 		return "", false, fmt.Errorf("store owner key: %w", err)
