@@ -67,9 +67,9 @@ func (s *server) openChunks(ctx context.Context, node string) error {
 }
 
 // catchUp learns what other nodes have written so far.
-func (s *server) catchUp(context.Context) error {
+func (s *server) catchUp(ctx context.Context) error {
 	if hub := s.hub.Load(); hub != nil {
-		return hub.CatchUp()
+		return hub.CatchUp(ctx)
 	}
 	return nil
 }

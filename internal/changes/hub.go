@@ -3,6 +3,7 @@ package changes
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -90,7 +91,7 @@ type Hub struct {
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
 
-	polls sync.Mutex // held while the feed is read
+	polls chan struct{} // holds a token while the feed is read
 }
 
 // peer is what is known of another sender.
@@ -139,6 +140,7 @@ func New(ctx context.Context, o Options) (*Hub, error) {
 	h := &Hub{
 		o: o, sender: rand.Uint64(), peers: make(map[uint64]peer),
 		send: make(chan struct{}, 1), wake: make(chan struct{}, 1), docs: make(chan Event, docsQueue),
+		polls: make(chan struct{}, 1),
 	}
 	h.position.Store(at)
 	h.polled.Store(time.Now().UnixMilli())
@@ -428,7 +430,7 @@ func (h *Hub) follow() {
 		case <-h.wake:
 		case <-t.C:
 		}
-		err := h.poll()
+		err := h.poll(h.ctx)
 		if err != nil && h.ctx.Err() == nil {
 			h.stats.pollErrors.Add(1)
 			if !failing {
@@ -441,22 +443,32 @@ func (h *Hub) follow() {
 	}
 }
 
-// CatchUp applies every change that the feed shows at the time of the call. Returns why it could not be read.
-func (h *Hub) CatchUp() error { return h.poll() }
+// CatchUp applies every change that the feed shows at the time of the call. Returns why it could not be read; if ctx ends, an
+// error that wraps ctx.Err().
+func (h *Hub) CatchUp(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(h.ctx, cancel)()
+	return h.poll(ctx)
+}
 
-// poll applies what the feed has that is new.
-func (h *Hub) poll() error {
-	h.polls.Lock()
-	defer h.polls.Unlock()
+// poll applies what the feed has that is new, until ctx ends. What it has begun to apply it applies.
+func (h *Hub) poll(ctx context.Context) error {
+	select {
+	case h.polls <- struct{}{}:
+		defer func() { <-h.polls }()
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the feed: %w", ctx.Err())
+	}
 	if time.Since(time.UnixMilli(h.polled.Load())) > missedAfter {
-		if err := h.startOver(); err != nil {
+		if err := h.startOver(ctx); err != nil {
 			return err
 		}
 	}
-	for h.ctx.Err() == nil {
+	for ctx.Err() == nil {
 		began := time.Now()
-		ctx, cancel := context.WithTimeout(h.ctx, h.o.ReadWithin)
-		list, err := h.o.Feed.Changes(ctx, h.position.Load(), feedPage)
+		within, cancel := context.WithTimeout(ctx, h.o.ReadWithin)
+		list, err := h.o.Feed.Changes(within, h.position.Load(), feedPage)
 		cancel()
 		if err != nil {
 			return err
@@ -473,12 +485,12 @@ func (h *Hub) poll() error {
 			return nil
 		}
 	}
-	return nil
+	return fmt.Errorf("read the feed: %w", ctx.Err())
 }
 
 // startOver takes everything for old and goes on from the end of the feed.
-func (h *Hub) startOver() error {
-	ctx, cancel := context.WithTimeout(h.ctx, h.o.ReadWithin)
+func (h *Hub) startOver(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, h.o.ReadWithin)
 	defer cancel()
 	at, err := h.o.Feed.FeedHead(ctx)
 	if err != nil {

@@ -326,14 +326,22 @@ func TestCatchUp(t *testing.T) {
 		slow := func(o *Options) { o.Every = time.Hour }
 		a, b := newNode(t, f, w, slow), newNode(t, f, w, slow)
 		a.write(f, 1, 2)
-		if err := b.CatchUp(); err != nil {
+		if err := b.CatchUp(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		b.has(t, 1, 2)
 		f.fail(terse.ErrUnavailable)
-		if err := b.CatchUp(); !errors.Is(err, terse.ErrUnavailable) {
+		if err := b.CatchUp(t.Context()); !errors.Is(err, terse.ErrUnavailable) {
 			t.Errorf("without the feed: %v", err)
 		}
+		// Whoever has enough of waiting for another one who reads the feed goes.
+		b.polls <- struct{}{}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := b.CatchUp(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("while the feed is read: %v", err)
+		}
+		<-b.polls
 	})
 }
 
