@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -149,6 +150,31 @@ func segmentBytes(fs vfs.FS, dir string, ids []segmentID) (total int64) {
 		}
 	}
 	return total
+}
+
+// SyncSegments makes what lies between two places of a spool durable: a process that was killed may have left it to the
+// kernel. Segments that were deleted are passed over.
+func SyncSegments(dir string, from, to Position) error {
+	ids, err := listSegments(vfs.Default, dir)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if id.at(0).Compare(from.segment().at(0)) < 0 || id.at(0).Compare(to) >= 0 {
+			continue
+		}
+		f, err := vfs.Default.Open(vfs.Default.PathJoin(dir, id.name()))
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			err = errors.Join(f.Sync(), f.Close())
+		}
+		if err != nil {
+			return fmt.Errorf("sync spool: %w", err)
+		}
+	}
+	return syncDir(vfs.Default, dir)
 }
 
 // TrimOptions configure Trim.

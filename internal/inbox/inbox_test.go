@@ -3,6 +3,8 @@ package inbox
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -15,13 +17,17 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const edge = "00112233aabbccdd"
+const (
+	edge  = "00112233aabbccdd"
+	other = "ffeeddccbbaa9988" // sends nothing that it has not sent before
+)
 
 // world is a process with a spool and an inbox, and the spool of an edge.
 type world struct {
 	t        *testing.T
 	dir      string
 	recorder *clicks.Recorder
+	lost     bool // what becomes of an Append is not said
 	inbox    *Inbox
 	from     *clicks.Reader // of the edge
 	sent     int            // clicks of the edge
@@ -59,7 +65,7 @@ func (w *world) open() {
 		w.t.Fatal(err)
 	}
 	w.inbox, err = Open(w.t.Context(), Options{
-		Path: filepath.Join(w.dir, "edges.json"), Receiver: "here", Spool: spool, Recorder: w.recorder, Clock: func() terse.Millis { return 7 },
+		Path: filepath.Join(w.dir, "edges.json"), Receiver: "here", Spool: spool, Recorder: vague{w.recorder, w}, Clock: func() terse.Millis { return 7 },
 		Write: func(path string, content []byte) error {
 			if w.unsaved {
 				return errors.New("the disk is full")
@@ -68,6 +74,28 @@ func (w *world) open() {
 		},
 	})
 	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// vague is a recorder whose answers may be lost.
+type vague struct {
+	*clicks.Recorder
+	w *world
+}
+
+func (v vague) Append(ctx context.Context, groups []byte) error {
+	if err := v.Recorder.Append(ctx, groups); err != nil || !v.w.lost {
+		return err
+	}
+	return &terse.Error{Code: terse.CodeUnknownOutcome, Message: "lost"}
+}
+
+// own records a click of the process itself.
+func (w *world) own() {
+	w.t.Helper()
+	w.recorder.Capture(0, &clicks.Click{At: 1_800_000_000_000, Link: 9, Code: []byte("own")})
+	if err := w.recorder.Flush(w.t.Context()); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -143,7 +171,7 @@ func TestOnce(t *testing.T) {
 				t.Errorf("both again: %v, want %v", p, to)
 			}
 			w.unsaved = !saved && round > 0
-			_ = w.inbox.Save() // it fails as it should
+			_ = w.inbox.Save(t.Context()) // it fails as it should
 			w.unsaved = false
 			w.open()
 			// The process that died may know less. Whatever is sent again is there already.
@@ -177,9 +205,152 @@ func TestOnce(t *testing.T) {
 			}
 			at = to
 		}
-		if list := w.inbox.Edges(); len(list) != 1 || list[0].ID != edge || list[0].SeenAt != 7 {
-			t.Errorf("edges %+v", list)
+	}
+}
+
+// TestNoEdges: a process without edges reads nothing of its spool and writes no ledger; one whose edges are all in the ledger
+// reads nothing either.
+func TestNoEdges(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	idle := func() {
+		t.Helper()
+		for range 3 {
+			w.own()
+			if err := w.inbox.Save(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			w.open()
+			if len(w.inbox.known) != 0 || len(w.inbox.spans) != 0 {
+				t.Errorf("%d groups noted, %d spans", len(w.inbox.known), len(w.inbox.spans))
+			}
 		}
+	}
+	idle()
+	if _, err := os.Stat(w.inbox.o.Path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a ledger without edges: %v", err)
+	}
+	groups, to := w.visit(3)
+	w.take(clicks.Position{}, to, groups)
+	idle()
+}
+
+// TestSecondKill: clicks that came before a kill are known when their edge sends them again, whatever other edges did meanwhile
+// and however often the process was started.
+func TestSecondKill(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name       string
+		lost, save bool
+	}{{name: "killed"}, {name: "outcome not known", lost: true}, {name: "outcome not known, stopped in order", lost: true, save: true}} {
+		w := newWorld(t)
+		groups, to := w.visit(4)
+		w.lost = c.lost
+		_, err := w.inbox.Take(t.Context(), edge, clicks.Position{}, to, groups)
+		if (err != nil) != c.lost {
+			t.Fatal(c.name, err)
+		}
+		w.lost = false
+		if c.save {
+			if err := w.inbox.Save(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.own()
+		more, end := w.visit(2)
+		for range 2 {
+			w.open()
+			// The numbers of the other edge are its own: any batch is new of it.
+			p, err := w.inbox.Position(other)
+			if err != nil {
+				t.Fatal(err)
+			}
+			next := end
+			next.Offset += p.Offset
+			if _, err := w.inbox.Take(t.Context(), other, p, next, more); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.inbox.Save(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			w.own()
+			more = nil
+		}
+		w.open()
+		w.take(clicks.Position{}, to, groups)
+		if got, want := w.spooled(), w.sent+3; got != want {
+			t.Errorf("%s: %d clicks in the spool, want %d", c.name, got, want)
+		}
+		// When the spool has forgotten them, the ledger does.
+		names, err := filepath.Glob(filepath.Join(w.dir, "spool", "*.seg"))
+		if err != nil || w.inbox.Save(t.Context()) != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			if err := os.Remove(name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.open()
+		if len(w.inbox.spans) != 0 {
+			t.Errorf("%s: %d spans stay", c.name, len(w.inbox.spans))
+		}
+	}
+}
+
+// TestLostAnswer: what is sent again to the same process counts once, and the ledger is whole again after it.
+func TestLostAnswer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	groups, to := w.visit(4)
+	w.lost = true
+	if _, err := w.inbox.Take(t.Context(), edge, clicks.Position{}, to, groups); !errors.Is(err, terse.ErrUnknownOutcome) {
+		t.Fatal(err)
+	}
+	w.lost = false
+	if err := w.inbox.Save(t.Context()); err != nil || w.inbox.since == (clicks.Position{}) {
+		t.Errorf("since %v, error %v: the ledger calls itself whole", w.inbox.since, err)
+	}
+	w.take(clicks.Position{}, to, groups)
+	if got := w.spooled(); got != w.sent {
+		t.Errorf("%d clicks in the spool, want %d", got, w.sent)
+	}
+	if err := w.inbox.Save(t.Context()); err != nil || w.inbox.since != (clicks.Position{}) {
+		t.Errorf("since %v, error %v", w.inbox.since, err)
+	}
+}
+
+// TestRoom: ids that nobody uses do not fill the ledger for ever, and those in use are not forgotten.
+func TestRoom(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for n := range maxEdges {
+		w.inbox.edges[fmt.Sprintf("%016x", n)] = entry{SeenAt: 7 + terse.Millis(n)}
+	}
+	groups, to := w.visit(1)
+	var e *terse.Error
+	if _, err := w.inbox.Take(t.Context(), edge, clicks.Position{}, to, groups); !errors.As(err, &e) || e.Reason != "too_many_edges" {
+		t.Errorf("one too many: %v", err)
+	}
+	w.inbox.o.Clock = func() terse.Millis { return 7 + terse.Millis(forgetAfter.Milliseconds()) }
+	w.take(clicks.Position{}, to, groups)
+	if _, ok := w.inbox.edges["0000000000000000"]; ok || len(w.inbox.edges) != maxEdges {
+		t.Errorf("%d edges, the oldest stays: %v", len(w.inbox.edges), ok)
+	}
+}
+
+// TestSaveGivesUp: whoever stops does not wait for a batch that the disk refuses.
+func TestSaveGivesUp(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if err := w.inbox.begin(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer w.inbox.end()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := w.inbox.Save(ctx); terse.ErrorCode(err) != terse.CodeUnavailable {
+		t.Errorf("error %v", err)
 	}
 }
 
