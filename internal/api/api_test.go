@@ -153,7 +153,7 @@ func setup(t testing.TB, o options) *bench {
 		t.Fatal(err)
 	}
 	ao := api.Options{
-		Edge:    api.Edge{Head: func(context.Context) (uint64, error) { return 0, nil }},
+		Edge:    api.Edge{Head: func(context.Context) (uint64, error) { return 0, nil }, Epoch: "e1"},
 		Exports: b.exports, Schedules: b.schedules,
 		Jobs:  b.jobs,
 		Store: b.store, Domains: reg, Auth: b.auth, Analytics: b.engine, Live: o.live,

@@ -23,6 +23,8 @@ import (
 type Edge struct {
 	// Head returns a position such that every change of the store that Changes does not show yet has a larger Seq. Required.
 	Head func(context.Context) (uint64, error)
+	// Epoch names the feed of changes: a store and a copy of it have different ones.
+	Epoch string
 	// Inbox takes their clicks, and Salts are those of the visitors here; nil: this process records no clicks.
 	Inbox *inbox.Inbox
 	Salts func() map[string][16]byte
@@ -153,7 +155,7 @@ func (s *Server) edgeDocuments(ctx context.Context, _ *call, in *struct {
 func (s *Server) edgeChanges(ctx context.Context, _ *call, in *struct {
 	After string `query:"after" doc:"The position; without it nothing but the one of now is answered."`
 }) (*struct{ Body *wire.EdgeChanges }, error) {
-	out := &wire.EdgeChanges{Changes: []wire.EdgeChange{}, Links: []json.RawMessage{}, Documents: []wire.EdgeDocument{}}
+	out := &wire.EdgeChanges{Epoch: s.o.Edge.Epoch, Changes: []wire.EdgeChange{}, Links: []json.RawMessage{}, Documents: []wire.EdgeDocument{}}
 	answer := &struct{ Body *wire.EdgeChanges }{out}
 	if in.After == "" {
 		var err error
@@ -177,7 +179,7 @@ func (s *Server) edgeChanges(ctx context.Context, _ *call, in *struct {
 		out.Reset = after > head // a store that was restored from a backup, or another one
 		return answer, err
 	}
-	out.Position, out.More = list[len(list)-1].Seq, len(list) == edgePage
+	out.Position = list[len(list)-1].Seq
 	return answer, s.fillChanges(ctx, out, list)
 }
 

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"encoding/json"
 	"testing"
 
 	"github.com/terselink/terse/internal/edge/wire"
@@ -20,4 +21,22 @@ func TestEdgeScope(t *testing.T) {
 		b.wantProblem(403, "forbidden", request{method: "GET", path: wire.PathDocument + "?" + q, key: edge})
 	}
 	b.wantProblem(503, "clicks_disabled", request{method: "GET", path: wire.PathClicks + "?edge=0123456789abcdef", key: edge})
+}
+
+// TestEdgeEpoch: every page of changes names its feed, also one without changes.
+func TestEdgeEpoch(t *testing.T) {
+	t.Parallel()
+	b := setup(t, options{})
+	w, _ := b.workspace("all", "*")
+	edge := b.key(w, "edge:use")
+	for _, q := range []string{"", "?after=0", "?after=1000000"} {
+		var page wire.EdgeChanges
+		a := b.want(200, request{method: "GET", path: wire.PathChanges + q, key: edge})
+		if err := json.Unmarshal([]byte(a.body), &page); err != nil {
+			t.Fatal(err)
+		}
+		if page.Epoch != "e1" {
+			t.Errorf("%q: epoch %q", q, page.Epoch)
+		}
+	}
 }

@@ -269,7 +269,7 @@ func (s *server) start(ctx context.Context) error {
 	if err := s.openExports(authService); err != nil {
 		return err
 	}
-	if err := s.startControl(authService, linkService); err != nil {
+	if err := s.startControl(ctx, authService, linkService); err != nil {
 		return err
 	}
 	if worker {
@@ -567,7 +567,7 @@ func (s *server) invalidate(i redirect.Invalidation) {
 	}
 }
 
-func (s *server) startControl(a *auth.Service, l *links.Service) error {
+func (s *server) startControl(ctx context.Context, a *auth.Service, l *links.Service) error {
 	if !s.cfg.Has(config.RoleControl) {
 		return nil
 	}
@@ -586,10 +586,14 @@ func (s *server) startControl(a *auth.Service, l *links.Service) error {
 	if s.analytics != nil {
 		engine = s.analytics
 	}
+	var edges api.Edge
+	if err := s.patiently(ctx, func() (err error) { edges, err = s.forEdges(ctx); return err }); err != nil {
+		return err
+	}
 	handler, err := api.New(api.Options{
 		Store: s.store, Links: l, Domains: s.domains, Auth: a, Analytics: engine, Ready: s.checks, Metrics: s.registry, Ticket: ticket,
 		Nodes: s.nodes, Jobs: s.jobs, Live: s.live, Exports: s.exports, Schedules: s.schedules, Places: s.places, ClientIP: client, Clock: s.clock, Log: s.log, MaxBulkBytes: int64(s.cfg.Bulk.MaxBytes),
-		TellFailure: s.tellFailure(), Edge: s.forEdges(),
+		TellFailure: s.tellFailure(), Edge: edges,
 		System: api.System{Version: s.o.Version, Shape: s.engine.shape, Roles: s.cfg.Role},
 	})
 	if err != nil {

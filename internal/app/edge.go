@@ -226,10 +226,14 @@ func (s *server) openInbox(ctx context.Context) error {
 }
 
 // forEdges is what the control plane has for edge nodes.
-func (s *server) forEdges() api.Edge {
-	e := api.Edge{Head: s.engine.feed.FeedHead, Inbox: s.inbox}
+func (s *server) forEdges(ctx context.Context) (api.Edge, error) {
+	epoch, err := instanceID(ctx, s.store)
+	if err != nil {
+		return api.Edge{}, err
+	}
+	e := api.Edge{Head: s.engine.feed.FeedHead, Epoch: epoch, Inbox: s.inbox}
 	if s.salts != nil {
 		e.Salts = s.salts.Days
 	}
-	return e
+	return e, nil
 }

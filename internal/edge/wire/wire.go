@@ -97,7 +97,7 @@ type EdgeRun struct {
 // EdgeChanges is what was written after a position.
 type EdgeChanges struct {
 	Position uint64 `json:"position" doc:"Where to go on."`
-	More     bool   `json:"more" doc:"There are more changes already."`
+	Epoch    string `json:"epoch" doc:"Names the feed. A position means nothing in another one: if it is not the one of the answer before, everything is to be read again."`
 	Reset    bool   `json:"reset" doc:"The position asked for is none of this instance: everything is to be read again."`
 
 	Changes   []EdgeChange      `json:"changes" doc:"Of links."`
