@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,9 +23,10 @@ type FileSalts struct {
 	path  string
 	clock func() time.Time
 
-	changing sync.Mutex // one change of the file at a time; before mu
+	changing sync.Mutex // one change of the file at a time, and adopted; before mu
 	mu       sync.Mutex
 	salts    map[int64][16]byte
+	adopted  map[int64]bool // days whose salt is another machine's
 }
 
 var _ SaltSource = (*FileSalts)(nil)
@@ -36,7 +38,8 @@ const (
 
 type saltFile struct {
 	Version int               `json:"version"`
-	Salts   map[string]string `json:"salts"` // 2026-11-23 -> 32 hexadecimal digits
+	Salts   map[string]string `json:"salts"`             // 2026-11-23 -> 32 hexadecimal digits
+	Adopted []string          `json:"adopted,omitempty"` // days
 }
 
 // OpenSalts reads the file at path, or makes it. A damaged file is replaced:
@@ -46,7 +49,7 @@ func OpenSalts(path string, clock func() time.Time) (*FileSalts, error) {
 	if clock == nil {
 		clock = time.Now
 	}
-	s := &FileSalts{path: path, clock: clock, salts: map[int64][16]byte{}}
+	s := &FileSalts{path: path, clock: clock, salts: map[int64][16]byte{}, adopted: map[int64]bool{}}
 	data, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("open salts: %w", err)
@@ -58,6 +61,9 @@ func OpenSalts(path string, clock func() time.Time) (*FileSalts, error) {
 			b, err2 := hex.DecodeString(text)
 			if err1 == nil && err2 == nil && len(b) == 16 {
 				s.salts[dayOf(t)] = [16]byte(b)
+				if slices.Contains(f.Adopted, day) {
+					s.adopted[dayOf(t)] = true
+				}
 			}
 		}
 	}
@@ -107,21 +113,27 @@ func (s *FileSalts) Maintain() error {
 	if same {
 		return nil
 	}
-	return s.replace(next)
+	return s.replace(next, s.adopted)
 }
 
-// replace uses other salts once they are on disk.
-func (s *FileSalts) replace(next map[int64][16]byte) error {
+// replace uses other salts once they are on disk. It is called with changing locked.
+func (s *FileSalts) replace(next map[int64][16]byte, adopted map[int64]bool) error {
 	f := saltFile{Version: 1, Salts: make(map[string]string, len(next))}
+	kept := map[int64]bool{}
 	for day, salt := range next {
 		f.Salts[dayName(day)] = hex.EncodeToString(salt[:])
+		if adopted[day] {
+			f.Adopted, kept[day] = append(f.Adopted, dayName(day)), true
+		}
 	}
+	slices.Sort(f.Adopted)
 	if err := writeSalts(s.path, f); err != nil {
 		return fmt.Errorf("write salts: %w", err)
 	}
 	s.mu.Lock()
 	s.salts = next
 	s.mu.Unlock()
+	s.adopted = kept
 	return nil
 }
 
@@ -139,7 +151,7 @@ func (s *FileSalts) Days() map[string][16]byte {
 }
 
 // Adopt uses the salts of another machine (Days) for the days that this one would have salts for. A visitor of a day whose
-// salt changes counts twice on it.
+// salt changes counts twice on it: so what was adopted for a day stays, also if several machines answer in turn.
 func (s *FileSalts) Adopt(days map[string][16]byte) error {
 	now := s.clock()
 	s.changing.Lock()
@@ -147,19 +159,17 @@ func (s *FileSalts) Adopt(days map[string][16]byte) error {
 	s.mu.Lock()
 	next := maps.Clone(s.salts)
 	s.mu.Unlock()
+	adopted := maps.Clone(s.adopted)
 	for name, salt := range days {
 		t, err := time.Parse(time.DateOnly, name)
-		if err == nil && dayOf(t) >= dayOf(now.Add(-saltGrace)) && dayOf(t) <= dayOf(now.Add(24*time.Hour-nextSaltFrom)) {
-			next[dayOf(t)] = salt
+		if err == nil && !adopted[dayOf(t)] && dayOf(t) >= dayOf(now.Add(-saltGrace)) && dayOf(t) <= dayOf(now.Add(24*time.Hour-nextSaltFrom)) {
+			next[dayOf(t)], adopted[dayOf(t)] = salt, true
 		}
 	}
-	s.mu.Lock()
-	same := maps.Equal(next, s.salts)
-	s.mu.Unlock()
-	if same {
+	if maps.Equal(adopted, s.adopted) {
 		return nil
 	}
-	return s.replace(next)
+	return s.replace(next, adopted)
 }
 
 // writeSalts replaces the file in one step.
