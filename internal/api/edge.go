@@ -35,8 +35,8 @@ const (
 	edgePage = 500
 	// edgeLook is how often the store is asked for changes while an edge waits for some.
 	edgeLook = 200 * time.Millisecond
-	// edgeBatch is how long a batch of clicks may take to arrive.
-	edgeBatch = 30 * time.Second
+	// edgeBatch is how long a batch of clicks may take to arrive: longer than an edge waits.
+	edgeBatch = 90 * time.Second
 )
 
 var appendEdgeClicks = operation{

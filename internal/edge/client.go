@@ -24,6 +24,8 @@ const (
 	readWithin = 2 * time.Second
 	// backgroundWithin bounds one that nobody waits for.
 	backgroundWithin = 10 * time.Second
+	// sendWithin bounds one with a batch of clicks. The control plane waits for a batch somewhat longer.
+	sendWithin = time.Minute
 	// pingWithin is how long a connection may be silent, and how long the answer to a ping may then take: requests on one that the
 	// network has dropped would wait on it in vain, each for its whole time.
 	pingWithin = 5 * time.Second
@@ -43,6 +45,7 @@ type Client struct {
 	base       string
 	key        string
 	within     time.Duration // readWithin
+	sendWithin time.Duration
 	foreground http.Client
 	background http.Client
 
@@ -70,7 +73,7 @@ func newClient(address, key string, within time.Duration) (*Client, error) {
 	}
 	refuse := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &Client{
-		base: strings.TrimSuffix(address, "/"), key: key, within: within,
+		base: strings.TrimSuffix(address, "/"), key: key, within: within, sendWithin: sendWithin,
 		foreground: http.Client{Transport: transport(maxConns), CheckRedirect: refuse},
 		background: http.Client{Transport: transport(2), CheckRedirect: refuse},
 	}, nil
@@ -117,7 +120,7 @@ type request struct {
 	path   string
 	query  url.Values
 	body   []byte
-	binary bool // body is no JSON
+	binary bool // body is no JSON but a batch of clicks
 
 	// What the answer is decoded into; nil: it has none (status 204). ours then says whether it was one of a control plane.
 	out  any
@@ -146,7 +149,11 @@ func (c *Client) ask(ctx context.Context, r request) error {
 
 // askBehind is for questions that nobody waits for. They are sent through an open circuit, and neither open nor close it.
 func (c *Client) askBehind(ctx context.Context, r request) error {
-	ctx, cancel := context.WithTimeout(ctx, backgroundWithin)
+	within := backgroundWithin
+	if r.binary {
+		within = c.sendWithin
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	err := c.do(ctx, &c.background, r)
 	switch {

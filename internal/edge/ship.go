@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"sync/atomic"
@@ -32,6 +33,7 @@ type Shipper struct {
 	reader *clicks.Reader // nil: the control plane is to be asked
 	at     clicks.Position
 	batch  []byte
+	most   int // what a batch is to have at least if there is so much: shipBytes, or less on a slow line
 
 	shipped  atomic.Pointer[clicks.Position]
 	trouble  atomic.Pointer[string]
@@ -41,8 +43,10 @@ type Shipper struct {
 }
 
 const (
-	// shipBytes is how much a batch has at least if there is so much.
+	// shipBytes is how much a batch has at least if there is so much and the line is not slow.
 	shipBytes = 1 << 20
+	// shipSoon is the part of the time for a batch that one of twice the size may well take.
+	shipSoon = 4
 	// shipPause is the pause after a batch that was smaller: requests for a few clicks each would cost more than they bring.
 	shipPause = 100 * time.Millisecond
 	shipMost  = 5 * time.Second
@@ -54,7 +58,7 @@ func NewShipper(o ShipperOptions) (*Shipper, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Shipper{o: o, receiver: string(b)}, nil
+	return &Shipper{o: o, receiver: string(b), most: shipBytes}, nil
 }
 
 // Shipped returns the place in the spool before which the control plane has all clicks; zero until it has said so.
@@ -85,7 +89,7 @@ func (s *Shipper) Run(ctx context.Context) {
 			continue
 		case err == nil:
 			pause = pauseFirst
-			if n < shipBytes {
+			if n < s.most {
 				sleep(ctx, shipPause)
 			}
 			continue
@@ -140,11 +144,18 @@ func (s *Shipper) step(ctx context.Context) (n int, err error) {
 		}
 	}
 	before := s.reader.Stats().Records
-	if s.batch, err = s.reader.NextGroups(ctx, s.batch[:0], shipBytes); err != nil || len(s.batch) == 0 {
+	if s.batch, err = s.reader.NextGroups(ctx, s.batch[:0], s.most); err != nil || len(s.batch) == 0 {
 		return 0, err
 	}
 	to := s.reader.Position()
-	answer, err := s.o.Store.o.Client.sendClicks(ctx, s.o.Edge, s.receiver, s.at.String(), to.String(), s.batch)
+	c, began := s.o.Store.o.Client, time.Now()
+	answer, err := c.sendClicks(ctx, s.o.Edge, s.receiver, s.at.String(), to.String(), s.batch)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil: // down to one group
+		s.most = max(len(s.batch)/2, 1)
+	case err == nil && time.Since(began) < c.sendWithin/shipSoon:
+		s.most = min(2*s.most, shipBytes)
+	}
 	if err != nil {
 		return 0, err
 	}
