@@ -32,6 +32,7 @@ const (
 // state is what the copy says of itself. It changes in one batch with what it is about.
 type state struct {
 	Format     int          `json:"format"`
+	Epoch      string       `json:"epoch"`      // of the feed
 	Position   uint64       `json:"position"`   // in the feed: changes before it are in the copy
 	Generation uint64       `json:"generation"` // what has an older one is in doubt
 	FollowedAt terse.Millis `json:"followed_at"`
@@ -397,7 +398,8 @@ func (c *diskCopy) keep(l terse.Link, generation uint64) {
 func (c *diskCopy) putLink(b *pebble.Batch, l *terse.Link, generation uint64) error {
 	key := linkKey(l.Number)
 	old, found := c.entry(key)
-	if found && (old.version > l.Version || old.version == l.Version && old.generation > generation) {
+	// Versions say what is newer within a generation alone: a store that was restored may count some again.
+	if found && (old.generation > generation || old.generation == generation && old.version > l.Version) {
 		return nil
 	}
 	payload, err := linkjson.Marshal(l)

@@ -18,7 +18,7 @@
 //   - A control plane that is slow or away costs each visitor's goroutine a bounded time, and after a few failures none at
 //     all: the circuit of the client is open, and somebody tries once a second.
 //
-// Locks: the mutex of the copy is held over reads and writes of the disk, never over a request.
+// Locks: there are none. One goroutine writes the copy, and what it alone uses (recent) is its own; the state is replaced as a whole.
 //
 // It knows no redirect plane and no cache: changes.Target is told what has changed. docs/edge.md is for operators.
 package edge

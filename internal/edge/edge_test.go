@@ -48,6 +48,8 @@ type upstream struct {
 	recorder *clicks.Recorder
 	spool    string
 	down     atomic.Bool
+	narrow   atomic.Int64 // clicks of more bytes never get through; 0: all do
+	epoch    atomic.Value // string: what answers about the feed say instead of the store's
 	asked    atomic.Int64 // requests that came, also while down
 }
 
@@ -108,7 +110,24 @@ func newUpstream(t *testing.T) *upstream {
 		if u.down.Load() {
 			panic(http.ErrAbortHandler) // the connection is cut
 		}
-		handler.ServeHTTP(w, r)
+		if most := u.narrow.Load(); most > 0 && r.Method == http.MethodPatch && r.ContentLength > most {
+			_, _ = io.Copy(io.Discard, r.Body)
+			<-r.Context().Done()
+			return
+		}
+		epoch, _ := u.epoch.Load().(string)
+		if r.URL.Path != wire.PathChanges || epoch == "" {
+			handler.ServeHTTP(w, r)
+			return
+		}
+		rec := httptest.NewRecorder()
+		handler.ServeHTTP(rec, r)
+		var page wire.EdgeChanges
+		if err := json.Unmarshal(rec.Body.Bytes(), &page); err != nil || rec.Code != http.StatusOK {
+			panic(http.ErrAbortHandler)
+		}
+		page.Epoch = epoch
+		_ = json.NewEncoder(w).Encode(page)
 	}))
 	t.Cleanup(srv.Close)
 	u.url = srv.URL
@@ -344,7 +363,7 @@ func TestStore(t *testing.T) {
 // serves it only while nobody answers.
 func TestGap(t *testing.T) {
 	t.Parallel()
-	for _, gap := range []string{"time", "position"} {
+	for _, gap := range []string{"time", "position", "epoch"} {
 		u, to := newUpstream(t), &target{}
 		var ahead atomic.Int64
 		s := u.open(t.TempDir(), func() terse.Millis { return now() + terse.Millis(ahead.Load()) })
@@ -356,12 +375,14 @@ func TestGap(t *testing.T) {
 			t.Fatal(err)
 		}
 		until(t, "the copy has the link", func() bool { _, found, _ := s.copy.link(m.key(t).Number); return found })
-		if gap == "time" {
+		switch st := *s.copy.state.Load(); gap {
+		case "time":
 			ahead.Store((21 * time.Hour).Milliseconds())
-		} else { // as after a restore of the store
-			st := *s.copy.state.Load()
+		case "position": // as after a restore of the store
 			st.Position += 1000
 			s.copy.state.Store(&st)
+		case "epoch": // and many writes since
+			u.epoch.Store("restored")
 		}
 		stop := run(t, s, to)
 		until(t, "everything is read again", func() bool { _, n := to.heard(); return n > 0 })
@@ -423,6 +444,46 @@ func TestOvertaken(t *testing.T) {
 	if got := version(n); got != 0 || c.named(1, "abc") != 0 {
 		t.Errorf("version %d of a link that was deleted", got)
 	}
+}
+
+// TestRestored: versions and deletions of before say nothing once the feed is another one.
+func TestRestored(t *testing.T) {
+	t.Parallel()
+	u, to := newUpstream(t), &target{}
+	s := u.open(t.TempDir(), now)
+	if err := s.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	newer, deleted := u.link(map[string]any{"destination": "https://example.com/1"}), u.link(map[string]any{"destination": "https://example.com/2"})
+	// The edge knows of writes that the backup does not have.
+	generation := s.copy.state.Load().Generation
+	s.copy.keep(terse.Link{Number: newer.key(t).Number, Version: 1000, Destination: "https://example.com/lost"}, generation)
+	page := wire.EdgeChanges{Position: s.copy.state.Load().Position}
+	page.Position++
+	if err := s.applyToCopy(t.Context(), &page, nil, map[terse.LinkNumber]uint64{deleted.key(t).Number: 2}); err != nil {
+		t.Fatal(err)
+	}
+	u.epoch.Store("restored")
+	stop := run(t, s, to)
+	until(t, "everything is read again", func() bool { _, n := to.heard(); return n > 0 })
+	stop()
+	for _, m := range []made{newer, deleted} {
+		if got, err := get(t, s, m.key(t)); err != nil || got != m.Destination {
+			t.Errorf("%q, error %v, want %q", got, err, m.Destination)
+		}
+		until(t, "the copy has the link as it is now", func() bool {
+			l, found, sure := s.copy.link(m.key(t).Number)
+			return found && sure && l.Destination == m.Destination
+		})
+	}
+	if st := s.copy.state.Load(); st.Epoch != "restored" || st.Generation != generation+1 {
+		t.Errorf("%+v", st)
+	}
+	// A page may say so beside changes.
+	u.epoch.Store("restored again")
+	u.call("PATCH", "/api/v1/links/"+newer.ID, map[string]any{"destination": "https://example.com/new"}, nil)
+	run(t, s, to)
+	until(t, "everything is read again", func() bool { _, n := to.heard(); return n > 1 })
 }
 
 // TestEvict: the copy keeps to its limit, and what was used last stays.
@@ -581,6 +642,48 @@ func TestLimit(t *testing.T) {
 	visitors.Wait()
 	if served.Load() != 40 || failed.Load() != 0 {
 		t.Errorf("%d clicks of 40, %d failures", served.Load(), failed.Load())
+	}
+}
+
+// TestSlowLine: a batch that does not get through in time is sent again in smaller ones.
+func TestSlowLine(t *testing.T) {
+	t.Parallel()
+	u, spool := newUpstream(t), filepath.Join(t.TempDir(), "spool")
+	s := u.open(t.TempDir(), now)
+	s.o.Client.sendWithin = time.Second
+	r, err := clicks.Open(clicks.Options{Dir: spool})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Close() }()
+	const groups = 8
+	for range groups {
+		r.Capture(0, &clicks.Click{At: now(), Link: 5, Code: []byte("abc")})
+		if err := r.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shipper, err := NewShipper(ShipperOptions{Store: s, Spool: spool, Edge: "0123456789abcdef", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader, err := clicks.NewReader(clicks.ReaderOptions{Dir: spool})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := reader.NextGroups(t.Context(), nil, shipBytes)
+	if err := errors.Join(err, reader.Close()); err != nil {
+		t.Fatal(err)
+	}
+	u.narrow.Store(int64(len(all) / 3))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); shipper.Run(ctx) }()
+	until(t, "all clicks are there", func() bool { return shipper.Shipped() == r.Position() })
+	cancel()
+	<-done
+	if n := u.recorder.Stats().Appended; n != groups {
+		t.Errorf("%d clicks of %d", n, groups)
 	}
 }
 

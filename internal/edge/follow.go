@@ -61,7 +61,7 @@ func (s *Store) follow(ctx context.Context, at *state, target changes.Target) er
 	if err != nil {
 		return err
 	}
-	if page.Reset {
+	if page.Reset || page.Epoch != at.Epoch && page.Epoch != "" { // an older version says none
 		return s.startOver(ctx, at, target, "its feed is another one")
 	}
 	if err := s.apply(ctx, page, target); err != nil {

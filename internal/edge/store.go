@@ -99,9 +99,10 @@ func (s *Store) readAgain(ctx context.Context) error {
 		docs = append(docs, d.Stored())
 	}
 	next := *s.copy.state.Load()
-	next.Position, next.Generation, next.FollowedAt = at.Position, next.Generation+1, s.o.Clock()
+	next.Epoch, next.Position, next.Generation, next.FollowedAt = at.Epoch, at.Position, next.Generation+1, s.o.Clock()
 	err = s.copy.now(ctx, func(b *pebble.Batch) error {
 		s.copy.docs.Add(1)
+		s.copy.recent = recent{} // what was deleted may be there again
 		for _, kind := range []terse.Kind{terse.KindDomain, terse.KindWorkspace} {
 			prefix := documentKey(0, kind, "")
 			if err := b.DeleteRange(prefix, append(append([]byte(nil), prefix...), 0xff), nil); err != nil {
