@@ -58,7 +58,8 @@ func edgeArrived(t *testing.T, up *proc.Server, data string) bool {
 
 // readyLine returns a line of /readyz of a redirect plane.
 func readyLine(addr, name string) string {
-	resp, err := http.Get("http://" + addr + "/readyz")
+	c := http.Client{Timeout: time.Minute}
+	resp, err := c.Get("http://" + addr + "/readyz")
 	if err != nil {
 		return ""
 	}
@@ -203,7 +204,10 @@ func TestEdgeClicks(t *testing.T) {
 	}
 	edge = start(t, eo)
 
-	arrived := func() bool { return clickMetricsOf(t, edge).settled() && edgeArrived(t, up, eo.Data) }
+	arrived := func() bool {
+		m, err := readClickMetrics(t.Context(), newAPI(t, edge))
+		return err == nil && m.settled() && edgeArrived(t, up, eo.Data)
+	}
 	killUpstream := func() {
 		t.Helper()
 		children := proc.Children(up.PID())
