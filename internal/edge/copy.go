@@ -47,18 +47,21 @@ const queue = 4096
 const stampUnit = terse.Millis(10 * time.Minute / time.Millisecond)
 
 // diskCopy is what an edge keeps on disk. One goroutine writes, so a disk that hangs or fails holds up nobody who
-// reads: the copy is then out of service until the next start, and so is its position.
+// reads. The copy is then not written until the next start, and its position stays: what it has is in doubt. A disk
+// that hangs is not read either.
 type diskCopy struct {
 	db    *pebble.DB
 	log   *slog.Logger
 	clock func() terse.Millis
 	limit int64
 
+	within  time.Duration // writeWithin
 	work    chan job
 	stop    chan struct{}
 	done    chan struct{}
-	failed  chan struct{} // closed when the disk has failed
+	failed  chan struct{} // closed when the copy cannot be written
 	failure sync.Once
+	hangs   atomic.Bool // the disk does not answer
 	state   atomic.Pointer[state]
 	bytes   atomic.Int64  // of links and names, about
 	recent  recent        // the writer's
@@ -108,7 +111,7 @@ var errInUse = &terse.Error{Code: terse.CodeConflict, Op: "open copy", Message: 
 
 func openCopyOnce(dir string, limit int64, clock func() terse.Millis, log *slog.Logger) (*diskCopy, error) {
 	c := &diskCopy{
-		log: log, clock: clock, limit: limit,
+		log: log, clock: clock, limit: limit, within: writeWithin,
 		work: make(chan job, queue), stop: make(chan struct{}), done: make(chan struct{}), failed: make(chan struct{}),
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -151,11 +154,11 @@ func openCopyOnce(dir string, limit int64, clock func() terse.Millis, log *slog.
 	return c, nil
 }
 
-// fail takes the copy out of service.
+// fail ends the writing of the copy.
 func (c *diskCopy) fail(err error) {
 	c.failure.Do(func() {
 		close(c.failed)
-		c.log.Error("the copy of this edge node cannot be written: until the next start links are asked of the upstream control plane alone", "error", err)
+		c.log.Error("the copy of this edge node cannot be written: until the next start links are asked of the upstream control plane, and what the copy has is served only while nobody answers", "error", err)
 	})
 }
 
@@ -219,6 +222,12 @@ func (c *diskCopy) syncAll(ctx context.Context) {
 }
 
 func (c *diskCopy) run(j job) {
+	if c.broken() { // what comes after a write that failed must not be there without it
+		if j.done != nil {
+			j.done <- errCopy
+		}
+		return
+	}
 	b := c.db.NewBatch()
 	err := j.fill(b)
 	if err == nil && !b.Empty() {
@@ -250,25 +259,40 @@ func (c *diskCopy) later(fill func(*pebble.Batch) error) {
 // errCopy is what a write returns that the disk did not take.
 var errCopy = &terse.Error{Code: terse.CodeInternal, Message: "the copy of this edge node cannot be written"}
 
-// now has something written, and waits until a reader sees it.
+// writeWithin is how long a write may take, with all that wait before it, until the disk counts as one that hangs.
+const writeWithin = 30 * time.Second
+
+// now has something written, and waits until a reader sees it. Returns errCopy if the disk does not take it.
 func (c *diskCopy) now(ctx context.Context, fill func(*pebble.Batch) error) error {
-	done := make(chan error, 1)
-	select {
-	case c.work <- job{fill, done}:
-	case <-c.failed:
+	if c.broken() {
 		return errCopy
-	case <-ctx.Done():
-		return ctx.Err()
 	}
-	select {
-	case err := <-done:
-		return err
-	case <-c.failed:
-		return errCopy
-	case <-ctx.Done():
-		return ctx.Err()
+	hangs := time.NewTimer(c.within)
+	defer hangs.Stop()
+	done := make(chan error, 1)
+	work := c.work
+	for {
+		select {
+		case work <- job{fill, done}:
+			work = nil
+		case err := <-done:
+			if err != nil {
+				return errCopy // and fail has said why
+			}
+			return nil
+		case <-c.failed:
+			return errCopy
+		case <-hangs.C:
+			c.hangs.Store(true)
+			c.fail(errHangs)
+			return errCopy
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
+
+var errHangs = errors.New("the disk does not answer")
 
 // get returns a copy of a value; nil if there is none.
 func (c *diskCopy) get(key []byte) ([]byte, error) {
@@ -325,20 +349,32 @@ func documentKey(w terse.WorkspaceID, kind terse.Kind, id string) []byte {
 	return append(append(k, 0), id...)
 }
 
-// entry returns an entry; found says that there is one. A copy out of service has none.
-func (c *diskCopy) entry(key []byte) (e entry, found bool) {
-	if c.broken() {
-		return e, false
+// read returns a value; nil if there is none, or it cannot be read.
+func (c *diskCopy) read(key []byte) []byte {
+	if c.hangs.Load() {
+		return nil
 	}
 	b, err := c.get(key)
-	if err == nil && b != nil {
-		e, err = parseEntry(b)
-	}
 	if err != nil {
 		c.fail(err)
-		return entry{}, false
+		return nil
 	}
-	return e, b != nil
+	return b
+}
+
+// entry returns an entry; found says that there is one. One that is damaged is missing: it is asked for and written again.
+func (c *diskCopy) entry(key []byte) (e entry, found bool) {
+	b := c.read(key)
+	if b == nil {
+		return e, false
+	}
+	e, err := parseEntry(b)
+	return e, err == nil
+}
+
+// sure reports whether no change of an entry can have been missed.
+func (c *diskCopy) sure(e *entry) bool {
+	return !c.broken() && e.generation == c.state.Load().Generation
 }
 
 func (c *diskCopy) stamp() uint64 { return uint64(c.clock() / stampUnit) }
@@ -352,7 +388,6 @@ func (c *diskCopy) link(n terse.LinkNumber) (l terse.Link, found, sure bool) {
 	}
 	l, err := linkjson.Unmarshal(e.payload)
 	if err != nil {
-		c.fail(err)
 		return terse.Link{}, false, false
 	}
 	if e.stamp != c.stamp() {
@@ -365,20 +400,13 @@ func (c *diskCopy) link(n terse.LinkNumber) (l terse.Link, found, sure bool) {
 			return b.Set(key, cur.append(nil), nil)
 		})
 	}
-	return l, true, e.generation == c.state.Load().Generation
+	return l, true, c.sure(&e)
 }
 
 // named returns the number of the link of a name; 0 if it is not known.
 func (c *diskCopy) named(d terse.DomainID, code string) terse.LinkNumber {
-	if c.broken() {
-		return 0
-	}
-	b, err := c.get(nameKey(d, code))
-	if err != nil || len(b) != 0 && len(b) != 8 {
-		c.fail(errors.Join(errEntry, err))
-		return 0
-	}
-	if len(b) == 0 {
+	b := c.read(nameKey(d, code))
+	if len(b) != 8 {
 		return 0
 	}
 	return terse.LinkNumber(binary.BigEndian.Uint64(b))
@@ -390,14 +418,22 @@ func (c *diskCopy) keep(l terse.Link, generation uint64) {
 		if c.recent.version(l.Number) > l.Version {
 			return nil
 		}
-		return c.putLink(b, &l, generation)
+		return c.putLink(b, &l, generation, true)
 	})
 }
 
-// putLink is for the writer.
-func (c *diskCopy) putLink(b *pebble.Batch, l *terse.Link, generation uint64) error {
+// putLink is for the writer. A link that was visited is used now. Any other is written only where it is already, and as
+// old as it was: whoever changes many links that nobody visits here must not displace those that are visited.
+func (c *diskCopy) putLink(b *pebble.Batch, l *terse.Link, generation uint64, visited bool) error {
 	key := linkKey(l.Number)
 	old, found := c.entry(key)
+	stamp := c.stamp()
+	if !visited {
+		if !found {
+			return nil
+		}
+		stamp = old.stamp
+	}
 	// Versions say what is newer within a generation alone: a store that was restored may count some again.
 	if found && (old.generation > generation || old.generation == generation && old.version > l.Version) {
 		return nil
@@ -406,7 +442,7 @@ func (c *diskCopy) putLink(b *pebble.Batch, l *terse.Link, generation uint64) er
 	if err != nil {
 		return err
 	}
-	v := (&entry{generation, c.stamp(), l.Version, payload}).append(nil)
+	v := (&entry{generation, stamp, l.Version, payload}).append(nil)
 	if found {
 		c.bytes.Add(-int64(len(old.payload)))
 	} else {
@@ -442,11 +478,16 @@ func (c *diskCopy) dropLink(b *pebble.Batch, n terse.LinkNumber) error {
 
 // document returns a document; sure as for link.
 func (c *diskCopy) document(w terse.WorkspaceID, kind terse.Kind, id string) (doc terse.Document, found, sure bool) {
-	e, found := c.entry(documentKey(w, kind, id))
-	if !found {
+	b := c.read(documentKey(w, kind, id))
+	if b == nil {
 		return doc, false, false
 	}
-	return terse.Document{Workspace: w, Kind: kind, ID: id, Version: e.version, Data: e.payload}, true, e.generation == c.state.Load().Generation
+	e, err := parseEntry(b)
+	if err != nil { // the copy no longer has all there are
+		c.fail(err)
+		return doc, false, false
+	}
+	return terse.Document{Workspace: w, Kind: kind, ID: id, Version: e.version, Data: e.payload}, true, c.sure(&e)
 }
 
 // putDocument is for the writer.
@@ -456,7 +497,7 @@ func (c *diskCopy) putDocument(b *pebble.Batch, d *terse.Document, generation ui
 
 // documents returns at most limit documents of a kind without a workspace, those after an id.
 func (c *diskCopy) documents(kind terse.Kind, after string, limit int) (list []terse.Document, err error) {
-	if c.broken() {
+	if c.hangs.Load() {
 		return nil, errCopy
 	}
 	prefix := documentKey(0, kind, "")

@@ -486,6 +486,97 @@ func TestRestored(t *testing.T) {
 	until(t, "everything is read again", func() bool { _, n := to.heard(); return n > 1 })
 }
 
+// closed closes a store whose copy has failed, for which Close does not wait.
+func closed(s *Store) {
+	_ = s.Close()
+	<-s.copy.done
+}
+
+// TestCopyFails: an edge whose copy cannot be written asks for everything, applies changes, and serves what the copy has while nobody
+// answers; a damaged entry is asked for again.
+func TestCopyFails(t *testing.T) {
+	t.Parallel()
+	u, to := newUpstream(t), &target{}
+	var ahead atomic.Int64
+	s := u.open(t.TempDir(), func() terse.Millis { return now() + terse.Millis(ahead.Load()) })
+	defer closed(s)
+	if err := s.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	m := u.link(map[string]any{"destination": "https://example.com/1"})
+	number := m.key(t).Number
+	has := func() bool { _, found, sure := s.copy.link(number); return found && sure }
+	ask := func(want string) {
+		t.Helper()
+		if got, err := get(t, s, m.key(t)); err != nil || got != want {
+			t.Fatalf("%q, error %v, want %q", got, err, want)
+		}
+	}
+	ask(m.Destination)
+	until(t, "the copy has the link", has)
+	if err := s.copy.now(t.Context(), func(b *pebble.Batch) error { return b.Set(linkKey(number), []byte{0xff}, nil) }); err != nil {
+		t.Fatal(err)
+	}
+	ask(m.Destination)
+	until(t, "the copy has the link again", has)
+	// The link is not used now by a change, and one that nobody asked for is not kept.
+	old, _ := s.copy.entry(linkKey(number))
+	changed, other := terse.Link{Number: number, Version: 50, Destination: "https://example.com/2"}, terse.Link{Number: number + 1, Version: 50, Destination: "https://example.com/2"}
+	ahead.Store(int64(10 * stampUnit))
+	if err := s.copy.now(t.Context(), func(b *pebble.Batch) error {
+		return errors.Join(s.copy.putLink(b, &changed, old.generation, false), s.copy.putLink(b, &other, old.generation, false))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if e, _ := s.copy.entry(linkKey(number)); e.version != 50 || e.stamp != old.stamp {
+		t.Errorf("%+v, want the stamp %d", e, old.stamp)
+	}
+	if _, found := s.copy.entry(linkKey(number + 1)); found {
+		t.Error("a link that nobody asked for is kept")
+	}
+
+	s.copy.fail(errors.New("the disk is full"))
+	if err := s.copy.now(t.Context(), func(*pebble.Batch) error { return nil }); !errors.Is(err, errCopy) {
+		t.Errorf("a write: %v", err)
+	}
+	u.down.Store(true)
+	ask("https://example.com/2")
+	u.down.Store(false)
+	s.o.Client.failures.Store(0)
+	ask(m.Destination)
+	u.epoch.Store("another")
+	defer run(t, s, to)()
+	until(t, "everything is read again", func() bool { _, n := to.heard(); return n > 0 })
+	u.call("POST", "/api/v1/domains", map[string]any{"host": "new.example.com"}, nil)
+	until(t, "the domain is told of", func() bool { docs, _ := to.heard(); return len(docs) > 0 })
+	if _, n := to.heard(); n != 1 {
+		t.Errorf("everything was read %d times", n)
+	}
+	if docs, err := s.ListDocuments(t.Context(), 0, terse.KindDomain, "", 10); err != nil || len(docs) != 2 {
+		t.Errorf("domains %v, error %v", docs, err)
+	}
+}
+
+// TestCopyHangs: a disk that does not take a write ends the writing of the copy, and is not read any more.
+func TestCopyHangs(t *testing.T) {
+	t.Parallel()
+	s := newUpstream(t).open(t.TempDir(), now)
+	defer closed(s)
+	if err := s.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	hold := make(chan struct{})
+	defer close(hold)
+	s.copy.later(func(*pebble.Batch) error { <-hold; return nil })
+	s.copy.within = time.Millisecond
+	if err := s.copy.now(t.Context(), func(*pebble.Batch) error { return nil }); !errors.Is(err, errCopy) || !s.copy.broken() {
+		t.Errorf("error %v", err)
+	}
+	if _, err := s.copy.documents(terse.KindDomain, "", 10); !errors.Is(err, errCopy) {
+		t.Errorf("error %v", err)
+	}
+}
+
 // TestEvict: the copy keeps to its limit, and what was used last stays.
 func TestEvict(t *testing.T) {
 	t.Parallel()
@@ -500,7 +591,7 @@ func TestEvict(t *testing.T) {
 	for i := range count {
 		at.Store(int64(stampUnit) * int64(i/100))
 		l := terse.Link{Number: terse.NewLinkNumber(1, 7, uint64(i)), Version: 1, Destination: "https://example.com/0123456789"}
-		if err := c.now(t.Context(), func(b *pebble.Batch) error { return c.putLink(b, &l, 0) }); err != nil {
+		if err := c.now(t.Context(), func(b *pebble.Batch) error { return c.putLink(b, &l, 0, true) }); err != nil {
 			t.Fatal(err)
 		}
 	}

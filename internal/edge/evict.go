@@ -54,8 +54,7 @@ func (c *diskCopy) each(ctx context.Context, fn func(n terse.LinkNumber, stamp u
 	for ok := it.First(); ok && ctx.Err() == nil; ok = it.Next() {
 		e, err := parseEntry(it.Value())
 		if err != nil || len(it.Key()) != 9 {
-			c.fail(errEntry)
-			break
+			continue // it is missing, see entry
 		}
 		if !fn(terse.LinkNumber(binary.BigEndian.Uint64(bytes.Clone(it.Key()[1:]))), e.stamp, int64(len(it.Key())+entryHead+len(e.payload))) {
 			break

@@ -74,14 +74,15 @@ func (s *Store) follow(ctx context.Context, at *state, target changes.Target) er
 
 // startOver reads again what Sync reads, and doubts the rest.
 func (s *Store) startOver(ctx context.Context, at *state, target changes.Target, why string) error {
-	if err := s.readAgain(ctx); err != nil {
+	next, err := s.readAgain(ctx)
+	if err != nil && !errors.Is(err, errCopy) { // a copy that cannot be written stays in doubt
 		return err
 	}
 	s.o.Log.Warn("everything is read again from the upstream control plane", "because", why)
 	if err := target.Everything(ctx); err != nil {
 		return err
 	}
-	*at = *s.copy.state.Load()
+	*at = next
 	s.heard.Store(time.Now().UnixMilli())
 	return nil
 }
@@ -155,7 +156,7 @@ func (s *Store) applyToCopy(ctx context.Context, page *wire.EdgeChanges, updated
 				continue
 			}
 			c.recent.note(n, l.Version)
-			if err := c.putLink(b, &l, next.Generation); err != nil {
+			if err := c.putLink(b, &l, next.Generation, false); err != nil {
 				return err
 			}
 		}

@@ -63,7 +63,8 @@ func (s *Store) Sync(ctx context.Context) error {
 	if s.synced.Load() {
 		return nil
 	}
-	return s.readAgain(ctx)
+	_, err := s.readAgain(ctx)
+	return err
 }
 
 // Salts returns the salts of visitors, by day.
@@ -71,18 +72,19 @@ func (s *Store) Salts(ctx context.Context) (map[string][16]byte, error) {
 	return s.o.Client.salts(ctx)
 }
 
-// readAgain puts what Sync reads into the copy, in place of what is there, and everything else in doubt.
-func (s *Store) readAgain(ctx context.Context) error {
+// readAgain puts what Sync reads into the copy, in place of what is there, and everything else in doubt. It returns the state
+// from which to go on, beside errCopy, too.
+func (s *Store) readAgain(ctx context.Context) (next state, err error) {
 	// The feed first: what is written while the rest is read comes again.
 	at, err := s.o.Client.position(ctx)
 	if err != nil {
-		return err
+		return next, err
 	}
 	var docs []terse.Document
 	for _, kind := range []terse.Kind{terse.KindDomain, terse.KindWorkspace} {
 		list, err := s.o.Client.documents(ctx, kind)
 		if err != nil {
-			return err
+			return next, err
 		}
 		for i := range list {
 			docs = append(docs, list[i].Stored())
@@ -91,14 +93,14 @@ func (s *Store) readAgain(ctx context.Context) error {
 	for _, id := range []string{wire.MetaDefaultDomain, wire.MetaCookieKey} {
 		d, err := s.o.Client.document(ctx, s.o.Client.askBehind, 0, terse.KindMeta, id)
 		if err != nil {
-			return err
+			return next, err
 		}
 		if d == nil {
-			return unavailable("the upstream control plane has not started completely", nil)
+			return next, unavailable("the upstream control plane has not started completely", nil)
 		}
 		docs = append(docs, d.Stored())
 	}
-	next := *s.copy.state.Load()
+	next = *s.copy.state.Load()
 	next.Epoch, next.Position, next.Generation, next.FollowedAt = at.Epoch, at.Position, next.Generation+1, s.o.Clock()
 	err = s.copy.now(ctx, func(b *pebble.Batch) error {
 		s.copy.docs.Add(1)
@@ -117,12 +119,12 @@ func (s *Store) readAgain(ctx context.Context) error {
 		return setState(b, &next)
 	})
 	if err != nil {
-		return err
+		return next, err
 	}
 	s.copy.state.Store(&next)
 	s.synced.Store(true)
 	s.heard.Store(time.Now().UnixMilli())
-	return nil
+	return next, nil
 }
 
 // GetLinks implements terse.Store.
@@ -243,9 +245,20 @@ func (s *Store) GetDocument(ctx context.Context, w terse.WorkspaceID, kind terse
 }
 
 // ListDocuments implements terse.Store, for domains and workspaces.
-func (s *Store) ListDocuments(_ context.Context, w terse.WorkspaceID, kind terse.Kind, after string, limit int) ([]terse.Document, error) {
+func (s *Store) ListDocuments(ctx context.Context, w terse.WorkspaceID, kind terse.Kind, after string, limit int) ([]terse.Document, error) {
 	if w != 0 || kind != terse.KindDomain && kind != terse.KindWorkspace {
 		return nil, nil
+	}
+	if s.copy.broken() { // others may have come
+		if d, err := s.o.Client.documents(ctx, kind); err == nil {
+			var list []terse.Document
+			for i := range d {
+				if d[i].ID > after && len(list) < limit {
+					list = append(list, d[i].Stored())
+				}
+			}
+			return list, nil
+		}
 	}
 	return s.copy.documents(kind, after, limit)
 }
