@@ -26,8 +26,10 @@ import (
 // other half of this file is what a control plane has for its edges.
 
 const (
-	edgeDir   = "edge"       // the copy, in the data folder
-	inboxFile = "edges.json" // the ledger of what edges have sent
+	edgeDir = "edge" // the copy, in the data folder
+	// receiverFile holds where the clicks of an edge go, beside the name of its spool.
+	receiverFile = "spool-receiver"
+	inboxFile    = "edges.json" // the ledger of what edges have sent
 	// edgeLoadTimeout is how long a visitor of an edge waits for a link: the control plane may be an ocean away.
 	edgeLoadTimeout = 2 * time.Second
 	// edgeMaxAge is how long a link in the memory of an edge is used without a look into its copy, which so learns which links are in use.
@@ -177,7 +179,9 @@ func (s *server) openShipper() error {
 		return err
 	}
 	spool := filepath.Join(s.cfg.Data, spoolDir)
-	if s.shipper, err = edge.NewShipper(edge.ShipperOptions{Store: s.edge, Spool: spool, Edge: id, Log: s.log}); err != nil {
+	if s.shipper, err = edge.NewShipper(edge.ShipperOptions{
+		Client: s.edge.Client(), Spool: spool, Edge: id, Receiver: filepath.Join(s.cfg.Data, receiverFile), Write: writeDurably, Log: s.log,
+	}); err != nil {
 		return fmt.Errorf("send clicks: %w", err)
 	}
 	s.registry.MustRegister(s.shipper)

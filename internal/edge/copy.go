@@ -23,7 +23,6 @@ import (
 // Keys of the copy.
 const (
 	keyState    = 's'
-	keyReceiver = 'r'
 	keyLink     = 'l' // number
 	keyName     = 'n' // domain, code -> number
 	keyDocument = 'd' // workspace, kind, 0, id

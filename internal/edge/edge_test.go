@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -736,6 +737,8 @@ func TestLimit(t *testing.T) {
 	}
 }
 
+func write(path string, content []byte) error { return os.WriteFile(path, content, 0o600) }
+
 // TestSlowLine: a batch that does not get through in time is sent again in smaller ones.
 func TestSlowLine(t *testing.T) {
 	t.Parallel()
@@ -754,7 +757,9 @@ func TestSlowLine(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	shipper, err := NewShipper(ShipperOptions{Store: s, Spool: spool, Edge: "0123456789abcdef", Log: slog.New(slog.DiscardHandler)})
+	shipper, err := NewShipper(ShipperOptions{
+		Client: s.o.Client, Spool: spool, Edge: "0123456789abcdef", Receiver: filepath.Join(t.TempDir(), "receiver"), Write: write, Log: slog.New(slog.DiscardHandler),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -788,7 +793,9 @@ func TestShip(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = r.Close() }()
-	o := ShipperOptions{Store: s, Spool: spool, Edge: "0123456789abcdef", Log: slog.New(slog.DiscardHandler)}
+	o := ShipperOptions{
+		Client: s.o.Client, Spool: spool, Edge: "0123456789abcdef", Receiver: filepath.Join(t.TempDir(), "receiver"), Write: write, Log: slog.New(slog.DiscardHandler),
+	}
 	total := 0
 	for round := range 4 {
 		shipper, err := NewShipper(o)
@@ -823,11 +830,16 @@ func TestShip(t *testing.T) {
 		t.Errorf("%d clicks of %d", n, total)
 	}
 	// The address leads to another process now.
+	if b, err := os.ReadFile(o.Receiver); err != nil || string(b) != "here\n" {
+		t.Errorf("the receiver is %q, error %v", b, err)
+	}
+	if err := write(o.Receiver, []byte("elsewhere\n")); err != nil {
+		t.Fatal(err)
+	}
 	shipper, err := NewShipper(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	shipper.receiver = "elsewhere"
 	if err := shipper.Finish(t.Context()); terse.ErrorCode(err) != terse.CodeConflict {
 		t.Errorf("another receiver: %v", err)
 	}

@@ -3,12 +3,14 @@ package edge
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
+	"os"
+	"strings"
 	"sync/atomic"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/terselink/terse"
@@ -17,15 +19,17 @@ import (
 
 // ShipperOptions configure a Shipper. Fields without a remark are required.
 type ShipperOptions struct {
-	Store *Store // whose client it uses, and which keeps where the clicks go
-	Spool string // the directory
-	Edge  string // names the spool for ever
-	Log   *slog.Logger
+	Client   *Client
+	Spool    string                                  // the directory
+	Edge     string                                  // names the spool for ever
+	Receiver string                                  // the file that keeps where the clicks go, which must not get lost before the spool
+	Write    func(path string, content []byte) error // durably
+	Log      *slog.Logger
 }
 
 // Shipper sends the clicks of an edge to the control plane, in the order of the spool and each once: the control plane knows up to
 // where it has them, and is asked after every failure. It sends them to the process that it began with, whose spool
-// Store remembers, since another one would not know that. It is a prometheus.Collector.
+// a file names, since another one would not know that. It is a prometheus.Collector.
 type Shipper struct {
 	o        ShipperOptions
 	receiver string
@@ -54,11 +58,11 @@ const (
 
 // NewShipper returns a Shipper that does nothing yet.
 func NewShipper(o ShipperOptions) (*Shipper, error) {
-	b, err := o.Store.copy.get([]byte{keyReceiver})
-	if err != nil {
+	b, err := os.ReadFile(o.Receiver)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	return &Shipper{o: o, receiver: string(b), most: shipBytes}, nil
+	return &Shipper{o: o, receiver: strings.TrimSpace(string(b)), most: shipBytes}, nil
 }
 
 // Shipped returns the place in the spool before which the control plane has all clicks; zero until it has said so.
@@ -148,7 +152,7 @@ func (s *Shipper) step(ctx context.Context) (n int, err error) {
 		return 0, err
 	}
 	to := s.reader.Position()
-	c, began := s.o.Store.o.Client, time.Now()
+	c, began := s.o.Client, time.Now()
 	answer, err := c.sendClicks(ctx, s.o.Edge, s.receiver, s.at.String(), to.String(), s.batch)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil: // down to one group
@@ -178,7 +182,7 @@ func (s *Shipper) arrived(p clicks.Position) {
 
 // begin asks up to where the clicks are there, and goes there.
 func (s *Shipper) begin(ctx context.Context) error {
-	to, err := s.o.Store.o.Client.clicksAt(ctx, s.o.Edge)
+	to, err := s.o.Client.clicksAt(ctx, s.o.Edge)
 	if err != nil {
 		return err
 	}
@@ -187,7 +191,7 @@ func (s *Shipper) begin(ctx context.Context) error {
 			to.Receiver + ", and clicks that went to " + s.receiver + " could be counted twice"}
 	}
 	if s.receiver == "" { // known before the first click is sent, also after a kill
-		if err := s.o.Store.keepReceiver(ctx, to.Receiver); err != nil {
+		if err := s.o.Write(s.o.Receiver, []byte(to.Receiver+"\n")); err != nil {
 			return err
 		}
 		s.receiver = to.Receiver
@@ -201,14 +205,6 @@ func (s *Shipper) begin(ctx context.Context) error {
 	}
 	s.arrived(p)
 	return nil
-}
-
-// keepReceiver remembers, durably, where clicks go.
-func (s *Store) keepReceiver(ctx context.Context, name string) error {
-	if err := s.copy.now(ctx, func(b *pebble.Batch) error { return b.Set([]byte{keyReceiver}, []byte(name), nil) }); err != nil {
-		return err
-	}
-	return s.copy.db.LogData(nil, pebble.Sync)
 }
 
 var (

@@ -67,6 +67,9 @@ func (s *Store) Sync(ctx context.Context) error {
 	return err
 }
 
+// Client returns the client that the store asks with.
+func (s *Store) Client() *Client { return s.o.Client }
+
 // Salts returns the salts of visitors, by day.
 func (s *Store) Salts(ctx context.Context) (map[string][16]byte, error) {
 	return s.o.Client.salts(ctx)
