@@ -50,7 +50,7 @@ func checkScopes(want []Scope, maker *Identity) ([]Scope, error) {
 		if !slices.Contains(all, s) {
 			return nil, &terse.Error{Code: terse.CodeInvalid, Reason: "invalid_scope", Field: "scopes", Message: "there is no such scope"}
 		}
-		if !maker.Allows(s) {
+		if !maker.Allows(s) || s == ScopeEdgeUse && !maker.Owner {
 			return nil, &terse.Error{Code: terse.CodeForbidden, Reason: "scope_exceeded", Field: "scopes", Message: "a key cannot give more than it has"}
 		}
 	}
