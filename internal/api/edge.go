@@ -33,6 +33,8 @@ type Edge struct {
 const (
 	// edgePage is how many changes an edge is told at once.
 	edgePage = 500
+	// edgeBytes is how many bytes of links and documents end a page of changes.
+	edgeBytes = 4 << 20
 	// edgeLook is how often the store is asked for changes while an edge waits for some.
 	edgeLook = 200 * time.Millisecond
 	// edgeBatch is how long a batch of clicks may take to arrive: longer than an edge waits.
@@ -85,7 +87,7 @@ func (s *Server) edgeLink(ctx context.Context, _ *call, in *struct {
 	var l terse.Link
 	switch {
 	case in.Number != 0:
-		keys, found := [1]terse.LinkKey{{Number: terse.LinkNumber(in.Number), Code: in.Code}}, [1]terse.Link{}
+		keys, found := [1]terse.LinkKey{s.edgeKey(terse.LinkNumber(in.Number), in.Code)}, [1]terse.Link{}
 		if err := s.o.Store.GetLinks(ctx, keys[:], found[:]); err != nil {
 			return nil, err
 		}
@@ -106,6 +108,14 @@ func (s *Server) edgeLink(ctx context.Context, _ *call, in *struct {
 	var err error
 	out.Body.Link, err = linkjson.Marshal(&l)
 	return out, err
+}
+
+// edgeKey names a link that an edge knows by its number, and maybe by its code.
+func (s *Server) edgeKey(n terse.LinkNumber, code string) terse.LinkKey {
+	if code == "" {
+		code, _ = s.o.Domains.CodeOf(n) // else it is one whose code the store knows
+	}
+	return terse.LinkKey{Number: n, Code: code}
 }
 
 func (s *Server) edgeDocument(ctx context.Context, _ *call, in *struct {
@@ -179,7 +189,6 @@ func (s *Server) edgeChanges(ctx context.Context, _ *call, in *struct {
 		out.Reset = after > head // a store that was restored from a backup, or another one
 		return answer, err
 	}
-	out.Position = list[len(list)-1].Seq
 	return answer, s.fillChanges(ctx, out, list)
 }
 
@@ -204,17 +213,21 @@ func (s *Server) awaitChanges(ctx context.Context, after uint64) ([]terse.Change
 	}
 }
 
-// fillChanges adds the changes, and what the links and documents are now.
+// fillChanges adds the changes, what the links and documents are now, and where to go on: after those that edgeBytes have room for.
 func (s *Server) fillChanges(ctx context.Context, out *wire.EdgeChanges, list []terse.Change) error {
 	type name struct {
 		w    terse.WorkspaceID
 		kind terse.Kind
 		id   string
 	}
-	updated, written := map[terse.LinkNumber]bool{}, map[name]bool{}
-	var keys []terse.LinkKey
-	for i := range list {
+	updated, err := s.updatedLinks(ctx, list)
+	if err != nil {
+		return err
+	}
+	written, size := map[name]bool{}, 0
+	for i := 0; i < len(list) && size < edgeBytes; i++ {
 		c := &list[i]
+		out.Position = c.Seq
 		if c.Kind == terse.ChangeDocument {
 			n := name{c.Workspace, c.DocKind, c.DocID}
 			if !wire.Kept(n.w, n.kind, n.id) || written[n] {
@@ -225,37 +238,59 @@ func (s *Server) fillChanges(ctx context.Context, out *wire.EdgeChanges, list []
 			if err != nil {
 				return err
 			}
+			size += len(d.Data)
 			out.Documents = append(out.Documents, d)
 			continue
 		}
 		change := wire.EdgeChange{Kind: c.Kind, Version: c.Version}
 		for _, r := range c.Runs {
 			change.Runs = append(change.Runs, wire.EdgeRun{First: r.First, Count: r.Count})
-			if c.Kind == terse.ChangeUpdated && !updated[r.First] {
-				updated[r.First] = true
-				keys = append(keys, terse.LinkKey{Number: r.First})
+			l := updated[r.First]
+			if c.Kind != terse.ChangeUpdated || l == nil {
+				continue
 			}
+			delete(updated, r.First)
+			b, err := linkjson.Marshal(l)
+			if err != nil {
+				return err
+			}
+			size += len(b)
+			out.Links = append(out.Links, b)
 		}
 		out.Changes = append(out.Changes, change)
 	}
+	return nil
+}
+
+// updatedLinks returns the links that changes have updated, as they are now. Those that were deleted since are missing, which the feed says
+// later.
+func (s *Server) updatedLinks(ctx context.Context, list []terse.Change) (map[terse.LinkNumber]*terse.Link, error) {
+	links := map[terse.LinkNumber]*terse.Link{}
+	var keys []terse.LinkKey
+	for i := range list {
+		if list[i].Kind != terse.ChangeUpdated {
+			continue
+		}
+		for _, r := range list[i].Runs {
+			if _, ok := links[r.First]; !ok {
+				links[r.First] = nil
+				keys = append(keys, s.edgeKey(r.First, ""))
+			}
+		}
+	}
 	if len(keys) == 0 {
-		return nil
+		return links, nil
 	}
 	found := make([]terse.Link, len(keys))
 	if err := s.o.Store.GetLinks(ctx, keys, found); err != nil {
-		return err
+		return nil, err
 	}
 	for i := range found {
-		if found[i].Number == 0 {
-			continue // deleted since, which the feed says later
+		if found[i].Number != 0 {
+			links[found[i].Number] = &found[i]
 		}
-		b, err := linkjson.Marshal(&found[i])
-		if err != nil {
-			return err
-		}
-		out.Links = append(out.Links, b)
 	}
-	return nil
+	return links, nil
 }
 
 func (s *Server) putEdgeClaim(ctx context.Context, _ *call, in *struct {
