@@ -128,7 +128,7 @@ func packedFrom(from, cond string) string {
 
 // readParquet returns the clicks of files of the record with the columns of a table of a day; outcomes are names, event ids texts.
 func readParquet(root string, files []file) string {
-	var packed, plain []string
+	var packed, plain []string // quoted
 	for _, f := range files {
 		if p := quote(f.path(root)); f.packed() {
 			packed = append(packed, p)
@@ -136,7 +136,7 @@ func readParquet(root string, files []file) string {
 			plain = append(plain, p)
 		}
 	}
-	unpacked := "(SELECT " + unpacking + " FROM " + parquet(packed...) + ")"
+	unpacked := unpackedFrom(packed)
 	switch {
 	case len(plain) == 0:
 		return unpacked
@@ -144,4 +144,11 @@ func readParquet(root string, files []file) string {
 		return parquet(plain...)
 	}
 	return "(SELECT * FROM " + parquet(plain...) + " UNION ALL BY NAME SELECT * FROM " + unpacked + ")"
+}
+
+// readPacked is readParquet of one file of the present version, whatever its name.
+func readPacked(path string) string { return unpackedFrom([]string{quote(path)}) }
+
+func unpackedFrom(quoted []string) string {
+	return "(SELECT " + unpacking + " FROM " + parquet(quoted...) + ")"
 }

@@ -15,8 +15,8 @@ import (
 )
 
 // The record is a folder of Parquet files (docs/format/record.md): clicks by day and hour
-// of their time, and the rollups of closed days. A file is written under another name,
-// read back and compared, synced, and only then renamed; it is never changed.
+// of their time, and the rollups of closed days. A file is written under another name, synced, and only then
+// renamed; it is never changed. One of clicks is read back and compared before it is renamed.
 const (
 	clicksFolder  = "clicks"
 	rollupsFolder = "rollups"
@@ -112,9 +112,8 @@ type writing struct {
 	origin     string // the file that the rollups of the day were made of, if not this one
 }
 
-// writeFile writes clicks into the record and returns the file once it reads back right and is durable.
-// No clicks: false. The file is not
-// in the tables yet.
+// writeFile writes clicks into the record and returns the file once it reads back right and is durable, false if there are no
+// clicks. The file is not in the tables yet.
 func (d *DB) writeFile(ctx context.Context, w writing) (f file, any bool, err error) {
 	want, err := d.contentOf(ctx, w.from, w.cond, "outcome")
 	if err != nil || want.rows == 0 {
@@ -127,17 +126,21 @@ func (d *DB) writeFile(ctx context.Context, w writing) (f file, any bool, err er
 	name := fmt.Sprintf("%s/%s-%s-%s%s%s", folder, nodeName(want.node), want.first, want.last, w.mark, packedSuffix)
 	f = file{name: name, day: w.day, hour: w.hour, rows: want.rows, through: w.through}
 	keys := map[string]string{"terse_schema": recordVersion, "terse_source": d.o.Source, "terse_through": w.through.String(), "terse_origin": w.origin}
-	if err := d.copyTo(ctx, d.readers, packedFrom(w.from, w.cond), f.path(d.o.Record), keys); err != nil {
+	path := f.path(d.o.Record)
+	if err := d.copyTmp(ctx, d.readers, packedFrom(w.from, w.cond), path, keys); err != nil {
 		return file{}, false, err
 	}
-	got, err := d.contentOf(ctx, readParquet(d.o.Record, []file{f}), "", outcomeNumber)
+	got, err := d.contentOf(ctx, readPacked(path+tmpSuffix), "", outcomeNumber)
 	if err == nil && got != want {
 		err = fmt.Errorf("record: %s reads back as %+v, %+v was written", name, got, want)
 	}
 	if err != nil {
-		return file{}, false, errors.Join(err, os.Remove(f.path(d.o.Record)))
+		return file{}, false, errors.Join(err, os.Remove(path+tmpSuffix))
 	}
-	f.bytes = fileSize(f.path(d.o.Record))
+	if err := renameTmp(path); err != nil {
+		return file{}, false, err
+	}
+	f.bytes = fileSize(path)
 	return f, true, nil
 }
 
@@ -148,6 +151,14 @@ type execer interface {
 
 // copyTo writes the rows of a query as a Parquet file, synced and under its final name. Empty keys are left out.
 func (d *DB) copyTo(ctx context.Context, on execer, query, path string, keys map[string]string) error {
+	if err := d.copyTmp(ctx, on, query, path, keys); err != nil {
+		return err
+	}
+	return renameTmp(path)
+}
+
+// copyTmp is copyTo without the final name: renameTmp gives it.
+func (d *DB) copyTmp(ctx context.Context, on execer, query, path string, keys map[string]string) error {
 	tmp := path + tmpSuffix
 	meta := make([]string, 0, len(keys))
 	for k, v := range keys {
@@ -163,10 +174,11 @@ func (d *DB) copyTo(ctx context.Context, on execer, query, path string, keys map
 		_ = os.Remove(tmp) // what is left is removed at the next start
 		return fmt.Errorf("record: %w", err)
 	}
-	if err := syncFile(tmp); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, path); err != nil {
+	return syncFile(tmp)
+}
+
+func renameTmp(path string) error {
+	if err := os.Rename(path+tmpSuffix, path); err != nil {
 		return fmt.Errorf("record: %w", err)
 	}
 	// The folders may be new too.

@@ -447,6 +447,18 @@ func TestFileReadsBack(t *testing.T) {
 		if left, _ := filepath.Glob(filepath.Join(d.o.Record, clicksFolder, "*", "*", "*")); len(left) != 0 {
 			t.Errorf("%s: %v is left", column, left)
 		}
+		// What has the name of the file already is not touched.
+		c, err := d.contentOf(t.Context(), table, "", "outcome")
+		must(t, err)
+		there := filepath.Join(d.o.Record, partition(day, wholeDay), fmt.Sprintf("%s-%s-%s%s", nodeName(c.node), c.first, c.last, packedSuffix))
+		must(t, os.WriteFile(there, []byte("there"), 0o600))
+		if _, _, err := d.writeFile(t.Context(), writing{day: day, hour: wholeDay, from: table}); err == nil {
+			t.Errorf("%s: a file passed the second time", column)
+		}
+		if data, err := os.ReadFile(there); err != nil || string(data) != "there" {
+			t.Errorf("%s: the file of that name is %q, %v", column, data, err)
+		}
+		must(t, os.Remove(there))
 		if _, any, err := d.writeFile(t.Context(), writing{day: day, hour: wholeDay, from: table, cond: "rowid > 0"}); err != nil || !any {
 			t.Errorf("%s: the others are not written: %v", column, err)
 		}
