@@ -28,8 +28,6 @@ type change struct {
 	hotRows int64
 	// keepRollups: the numbers stay as they are, though clicks go.
 	keepRollups bool
-	// same: the clicks are those that the rollups were made of.
-	same bool
 	// erased is the workspace whose clicks cond leaves out for good. 0: nobody's.
 	erased terse.WorkspaceID
 }
@@ -183,7 +181,7 @@ func (d *DB) replaceDay(ctx context.Context, c prepared) error {
 			return fmt.Errorf("record: %w", err)
 		}
 	}
-	if !c.keepRollups && !c.same && c.day <= d.merged {
+	if !c.keepRollups && c.day <= d.merged {
 		return d.rebuildTotalsLocked(ctx)
 	}
 	return nil
@@ -226,9 +224,6 @@ func (d *DB) commitDay(ctx context.Context, c prepared) error {
 		list = append(list, forgetRollups(c.day)...)
 		if c.counts() {
 			list = append(list, d.loadRollups(c.day, rollupVersion)...)
-		}
-		if c.same && c.day <= d.merged { // link_totals has them
-			list = append(list, fmt.Sprintf("DELETE FROM rlink WHERE day = %d", c.day))
 		}
 	}
 	for _, q := range list {

@@ -236,3 +236,57 @@ func TestUpgrade(t *testing.T) {
 		})
 	}
 }
+
+// TestRenew: the rollups of a day of an earlier version are made again of its file, which stays; workspaces whose clicks are pruned
+// keep their numbers and have no cubes; a process that dies right after the upgrade loses nothing; and a day that cannot be read
+// keeps neither older days nor Maintain from going on.
+func TestRenew(t *testing.T) {
+	events := threeDays()
+	o := Options{Dir: t.TempDir(), Record: t.TempDir(), Clock: leapsFrom(inSpan), MemoryLimit: 512 << 20, SweepLinks: -1, scopeRows: 20, cubeShare: -1}
+	d, err := Open(t.Context(), o)
+	must(t, err)
+	ingest(t, d, &sliceSource{events: events})
+	maintain(t, d)
+	d.SetRetention(Retention{Workspaces: map[terse.WorkspaceID]Terms{enginetest.Workspace: {Bots: 1}}})
+	maintain(t, d)
+	want, err := d.Summary(t.Context(), everything())
+	must(t, err)
+	downgrade(t, d)
+	must(t, d.Close())
+	check := func(step string, d *DB, outdated int) {
+		t.Helper()
+		got, err := d.Summary(t.Context(), everything())
+		want.LagMs, got.LagMs = 0, 0
+		if err != nil || !cmp.Equal(want, got) || len(d.rolled) != 2 || len(d.outdated) != outdated {
+			t.Errorf("%s: %d of %d days are of an earlier version, %v %s", step, len(d.outdated), len(d.rolled), err, cmp.Diff(want, got))
+		}
+	}
+
+	d = open(t, o)
+	killed := copyOf(t, o) // before the first checkpoint
+	check("upgraded", d, 2)
+	files := recordFiles(t, o.Record)
+	maintain(t, d)
+	check("one day", d, 1)
+	maintain(t, d)
+	check("both days", d, 0)
+	if now := recordFiles(t, o.Record); !slices.Equal(files, now) {
+		t.Errorf("the files of clicks changed: %s", cmp.Diff(files, now))
+	}
+	var withCubes int
+	old := dayOf(terse.MillisOf(inSpan)) - 2
+	must(t, d.readers.QueryRowContext(t.Context(), fmt.Sprintf("SELECT count(*) FROM rday WHERE cubes <> 0 AND scope = %d AND (day > %d OR workspace_id <> %d)", scopeWorkspace, old, enginetest.Workspace)).Scan(&withCubes))
+	if withCubes != 3 {
+		t.Errorf("%d days of workspaces have cubes, want 3", withCubes)
+	}
+
+	d = open(t, killed)
+	check("killed", d, 2)
+	must(t, os.WriteFile(d.coldFiles(old + 1)[0].path(killed.Record), []byte("damaged"), 0o600))
+	for range 2 { // the second time it is not tried
+		maintain(t, d)
+		if !d.outdated[old+1] || d.outdated[old] || d.RecordErrors() != 1 {
+			t.Errorf("days %v are of an earlier version, %d errors", d.outdated, d.RecordErrors())
+		}
+	}
+}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/terselink/terse"
@@ -92,14 +91,14 @@ func (d *DB) maintain(ctx context.Context) error {
 	d.settled = recorded
 	d.mu.Unlock()
 	d.mirror.changed()
-	return nil
+	return d.renew(ctx)
 }
 
 // batchClicks bounds the days that are closed together.
 const batchClicks = 2_000_000
 
 // closePast closes the days that are over: those with a hot table, and those that a new database
-// found in the record without rollups. Of the days whose rollups are of an earlier version the last one is closed again.
+// found in the record without rollups.
 func (d *DB) closePast(ctx context.Context) error {
 	var batch []change
 	var clicks int64
@@ -134,17 +133,7 @@ func (d *DB) closePast(ctx context.Context) error {
 		}
 		batch, clicks = append(batch, c), clicks+n
 	}
-	if err := flush(); err != nil {
-		return err
-	}
-	for _, v := range slices.Backward(days) {
-		if v.outdated && v.raw() {
-			c := d.rewriting(v.day, "")
-			c.same = true
-			return d.replaceDays(ctx, c)
-		}
-	}
-	return nil
+	return flush()
 }
 
 // isPast reports whether a time (Unix ms) lies so far back that its clicks are in the tables, late

@@ -159,6 +159,8 @@ type DB struct {
 	garbage  []file                      // removed after the next checkpoint
 	pruned   map[int64]string            // what retention found done already, by day
 	swept    map[int64]int64             // rows of hot tables that were looked at for sweeps
+	// Days whose rollups could not be brought to the present version.
+	unrenewed map[int64]bool
 
 	mirror *mirror // nil without a record store
 
@@ -209,7 +211,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	}
 	d := &DB{o: o, path: filepath.Join(o.Dir, FileName), rows: map[int64]int64{}, dirty: map[int64]bool{}, lastCheckpoint: o.Clock(),
 		files: map[string]file{}, cold: map[int64][]file{}, rolled: map[int64]bool{}, outdated: map[int64]bool{}, exported: map[dayHour]int64{}, lookedAt: map[dayHour]time.Time{},
-		through: map[dayHour]clicks.Position{}, pruned: map[int64]string{}, unrecorded: map[dayHour]clicks.Position{}, looked: map[int64]string{}, sweepDays: map[int64]bool{}, swept: map[int64]int64{}, merged: -1, slots: make(chan struct{}, o.Readers)}
+		through: map[dayHour]clicks.Position{}, pruned: map[int64]string{}, unrecorded: map[dayHour]clicks.Position{}, looked: map[int64]string{}, sweepDays: map[int64]bool{}, swept: map[int64]int64{}, unrenewed: map[int64]bool{}, merged: -1, slots: make(chan struct{}, o.Readers)}
 	if o.Store != nil {
 		d.mirror = newMirror(d, o.Store)
 	}

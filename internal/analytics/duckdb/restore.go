@@ -244,6 +244,9 @@ func (d *DB) rollupsMatch(ctx context.Context, day int64, name string) (version 
 		if err != nil || name != "" && keys["terse_of"] != name {
 			return 0, false
 		}
+		if t != "rday" { // which is written last: the others are of its version or a later one
+			continue
+		}
 		if version, err = strconv.ParseInt(cmp.Or(keys[rollupVersionKey], "1"), 10, 64); err != nil || version > rollupVersion {
 			return 0, false
 		}

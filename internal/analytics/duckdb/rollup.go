@@ -1,6 +1,7 @@
 package duckdb
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -94,6 +95,7 @@ func createRollups() []string {
 		"CREATE TABLE rolled (day BIGINT NOT NULL, version BIGINT NOT NULL)")
 }
 
+// rollupTables begin with the one whose file is written last.
 var rollupTables = []string{"rday", "r15", "rdim", "rlink", "rcube", "rset"}
 
 // rollupVersion is what rollups are made as now; days of an earlier version are rolled up again (outdated). Version 1 had no cubes.
@@ -167,9 +169,10 @@ func (d *DB) rollUp(ctx context.Context, changes []prepared) (err error) {
 		if err := os.MkdirAll(d.rollupDir(p.day), 0o700); err != nil {
 			return fmt.Errorf("record: %w", err)
 		}
-		for _, t := range rollupTables {
+		// rday is the last: what it says of the others is there, and of its version or a later one, after a crash in the middle too.
+		for _, t := range slices.Backward(rollupTables) {
 			// Which clicks they are of: after a crash in the middle they are not those of the file.
-			if err := d.copyTo(ctx, conn, d.rollupOf(p, t), d.rollupFile(p.day, t), map[string]string{"terse_of": p.file.name, rollupVersionKey: strconv.Itoa(rollupVersion)}); err != nil {
+			if err := d.copyTo(ctx, conn, d.rollupOf(p, t), d.rollupFile(p.day, t), map[string]string{"terse_of": cmp.Or(p.file.origin, p.file.name), rollupVersionKey: strconv.Itoa(rollupVersion)}); err != nil {
 				return fmt.Errorf("roll up: %w", err)
 			}
 		}
