@@ -290,3 +290,19 @@ func TestRenew(t *testing.T) {
 		}
 	}
 }
+
+// TestCubesAlone: where raw clicks are gone, filters that cross count all days or none of them.
+func TestCubesAlone(t *testing.T) {
+	today := dayOf(terse.MillisOf(inSpan))
+	events := without(enginetest.Events(42, 8000), func(ev *clicks.Event) bool { return dayOf(ev.At) < today-3 || dayOf(ev.At) >= today })
+	d := closed(t, Options{}, events)
+	d.SetRetention(Retention{Default: Terms{Raw: 1}})
+	maintain(t, d)
+	q, err := analytics.Query{Workspace: enginetest.Workspace, From: terse.Millis((today - 3) * dayMillis), To: terse.Millis(today * dayMillis), Interval: analytics.Day, By: analytics.Country,
+		Filters: []analytics.Filter{{Dim: analytics.Device, Values: []string{"mobile"}}, {Dim: analytics.OS, Values: []string{"iOS", "Android"}}}}.Normalize()
+	must(t, err)
+	sameCrossed(t, d, enginetest.NewReference(events), q)
+	must(t, d.exec(t.Context(), fmt.Sprintf("UPDATE rday SET cubes = 0 WHERE day = %d", today-2)))
+	left := without(events, func(ev *clicks.Event) bool { return dayOf(ev.At) < today-1 })
+	sameCrossed(t, d, enginetest.NewReference(left), q)
+}

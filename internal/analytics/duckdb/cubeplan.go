@@ -44,15 +44,16 @@ func cubesOf(q analytics.Query, by analytics.Dimension) (list []int) {
 	return list
 }
 
-// cube takes out of the raw days of a plan those that a cube has. able says whether a closed day can be answered
-// from one. Days without raw clicks, which the plan may have left out, come in.
-func (d *DB) cube(ctx context.Context, p plan, days []dayView, q analytics.Query, by analytics.Dimension, able func(v dayView) bool) (plan, error) {
+// fromCubes takes out of the raw days of a plan those that a cube has. able says whether a closed day can be answered
+// from one. Days without raw clicks, which the plan may have left out, come in if each of them with clicks of the
+// workspace has a cube: numbers of some of them would look like those of all.
+func (d *DB) fromCubes(ctx context.Context, p plan, days []dayView, q analytics.Query, by analytics.Dimension, able func(v dayView) bool) (plan, error) {
 	fit := cubesOf(q, by)
-	candidates := map[int64]bool{}
+	candidates := map[int64]dayView{}
 	var list []int64
 	for _, v := range within(days, q) {
-		if v.rolled && able(v) && !slices.Contains(p.rolled, v.day) {
-			candidates[v.day] = true
+		if v.rolled && (able(v) || !v.raw()) && !slices.Contains(p.rolled, v.day) {
+			candidates[v.day] = v
 			list = append(list, v.day)
 		}
 	}
@@ -60,16 +61,21 @@ func (d *DB) cube(ctx context.Context, p plan, days []dayView, q analytics.Query
 		return p, nil
 	}
 	byCube := make([][]int64, len(cubes))
+	gap := false // a day without raw clicks has no cube
 	err := d.scan(ctx, fmt.Sprintf("SELECT day, cubes, bot_visits FROM rday WHERE %s AND workspace_id = %s AND scope = %d", dayList(list), number(q.Workspace), scopeWorkspace), func(r *sql.Rows) error {
 		var day, has, botVisits int64
 		if err := r.Scan(&day, &has, &botVisits); err != nil {
 			return err
 		}
+		v := candidates[day]
 		i := slices.IndexFunc(fit, func(i int) bool { return has>>i&1 != 0 })
-		if i < 0 || botVisits != 0 && q.Bots != analytics.BotsExclude {
-			delete(candidates, day)
-		} else {
+		switch {
+		case i >= 0 && able(v) && (!v.raw() || botVisits == 0 || q.Bots == analytics.BotsExclude):
 			byCube[fit[i]] = append(byCube[fit[i]], day)
+		case v.raw():
+			delete(candidates, day)
+		default:
+			gap = true
 		}
 		return nil
 	})
@@ -77,8 +83,11 @@ func (d *DB) cube(ctx context.Context, p plan, days []dayView, q analytics.Query
 		return p, err
 	}
 	// What is left of the candidates is in a cube, or has no click of the workspace.
-	p.raw = slices.DeleteFunc(slices.Clone(p.raw), func(v dayView) bool { return candidates[v.day] })
+	p.raw = slices.DeleteFunc(slices.Clone(p.raw), func(v dayView) bool { _, in := candidates[v.day]; return in })
 	for i, days := range byCube {
+		if gap {
+			days = slices.DeleteFunc(days, func(day int64) bool { v := candidates[day]; return !v.raw() })
+		}
 		if len(days) > 0 {
 			p.cubed = append(p.cubed, cubed{i, days})
 		}

@@ -12,8 +12,9 @@ import (
 	"github.com/terselink/terse/internal/analytics"
 )
 
-// plan says which days of a query are read from the rollups, which from cubes and which are read raw. All
-// give the same numbers (TestConformance), so the choice is one of speed alone.
+// plan says which days of a query are read from the rollups, which from cubes and which are read raw. Where a day has raw
+// clicks all give the same numbers (TestConformance), so the choice is one of speed alone. Of days without them there are
+// only rollups, of which one that the range cuts off counts whole, and cubes.
 type plan struct {
 	rolled []int64
 	cubed  []cubed
@@ -109,7 +110,7 @@ func onlyRaw(days []dayView, q analytics.Query) plan { return plan{raw: rawDays(
 
 // planSummary: whole days, with no filter or one value of one dimension, or with filters that a cube has.
 func (d *DB) planSummary(ctx context.Context, days []dayView, q analytics.Query) (p plan, err error) {
-	whole := func(v dayView) bool { return inDay(q, v.day) == "" }
+	whole := func(v dayView) bool { return inDay(q, v.day) == "" || !v.raw() }
 	switch {
 	case len(q.Filters) == 0 && q.RedirectsOnly():
 		p, err = d.split(ctx, days, q, "", false, whole)
@@ -121,19 +122,19 @@ func (d *DB) planSummary(ctx context.Context, days []dayView, q analytics.Query)
 	if err != nil {
 		return p, err
 	}
-	return d.cube(ctx, p, days, q, "", whole)
+	return d.fromCubes(ctx, p, days, q, "", whole)
 }
 
 // planBreakdown: whole days, with filters on nothing but the dimension itself, or with filters and a search that a cube has.
 func (d *DB) planBreakdown(ctx context.Context, days []dayView, q analytics.Query) (p plan, err error) {
-	whole := func(v dayView) bool { return inDay(q, v.day) == "" }
+	whole := func(v dayView) bool { return inDay(q, v.day) == "" || !v.raw() }
 	crossed := slices.ContainsFunc(q.Filters, func(f analytics.Filter) bool { return f.Dim != q.By })
 	if crossed || q.By == analytics.Tag || q.Search != "" || !q.RedirectsOnly() && q.By != analytics.Outcome {
 		p = onlyRaw(days, q)
 	} else if p, err = d.split(ctx, days, q, q.By, len(q.Filters) > 0, whole); err != nil {
 		return p, err
 	}
-	return d.cube(ctx, p, days, q, q.By, whole)
+	return d.fromCubes(ctx, p, days, q, q.By, whole)
 }
 
 // planTimeseries: no filter, and points whose bounds lie on quarters of an hour and whose
@@ -146,7 +147,9 @@ func (d *DB) planTimeseries(ctx context.Context, days []dayView, q analytics.Que
 	}); err != nil {
 		return p, err
 	}
-	return d.cube(ctx, p, days, q, "", func(v dayView) bool { return inDay(q, v.day) == "" && len(q.DaySegments(starts, v.day)) == 1 })
+	return d.fromCubes(ctx, p, days, q, "", func(v dayView) bool {
+		return (inDay(q, v.day) == "" || !v.raw()) && len(q.DaySegments(starts, v.day)) == 1
+	})
 }
 
 // planSlots: no filter, and a range whose ends lie on quarters of an hour.
