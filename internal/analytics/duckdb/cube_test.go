@@ -83,7 +83,7 @@ func TestCubes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, c := range p.cubed {
+			for _, c := range p.cubeDays {
 				fromCubes += len(c.days)
 			}
 			for _, v := range p.raw { // bots with a visitor, of the first days, are read one by one

@@ -12,8 +12,8 @@ import (
 	"github.com/terselink/terse/internal/analytics"
 )
 
-// cubed are days of a query that are read from one cube.
-type cubed struct {
+// cubeDays are days of a query that are read from one cube.
+type cubeDays struct {
 	cube int
 	days []int64
 }
@@ -89,26 +89,26 @@ func (d *DB) fromCubes(ctx context.Context, p plan, days []dayView, q analytics.
 			days = slices.DeleteFunc(days, func(day int64) bool { v := candidates[day]; return !v.raw() })
 		}
 		if len(days) > 0 {
-			p.cubed = append(p.cubed, cubed{i, days})
+			p.cubeDays = append(p.cubeDays, cubeDays{i, days})
 		}
 	}
 	return p, nil
 }
 
 // cells returns the condition of the rows of rcube that a query asks for, a search aside.
-func (s *statement) cells(c cubed, q analytics.Query) string {
+func (s *statement) cells(c cubeDays, q analytics.Query) string {
 	s.text = true
 	return dayList(c.days) + " AND cube = " + strconv.Itoa(c.cube) + " AND " + s.where(q)
 }
 
 // together returns the FROM of the sets that have one of the cells: day, kind, n and k, once for each set and key.
-func together(c cubed, q analytics.Query, cells, key, kinds string) string {
+func together(c cubeDays, q analytics.Query, cells, key, kinds string) string {
 	return fmt.Sprintf("(SELECT DISTINCT r.day, kind, set_no, n, k FROM rset r JOIN (SELECT DISTINCT day, cell, %s AS k FROM rcube WHERE %s AND bot = 0 AND outcome = 'redirect') c ON r.day = c.day AND r.cell = c.cell "+
 		"WHERE r.%s AND r.workspace_id = %s AND r.cube = %d AND kind IN (%s))", key, cells, dayList(c.days), number(q.Workspace), c.cube, kinds)
 }
 
 // cubedSummary returns the statement of the days of a Summary that are in a cube, with the same row as summary.
-func (s *statement) cubedSummary(c cubed, q analytics.Query) string {
+func (s *statement) cubedSummary(c cubeDays, q analytics.Query) string {
 	cells := s.cells(c, q)
 	sel, red := chosen(q.Bots), s.redirected(q)
 	counted := red + " AND " + sel
@@ -131,7 +131,7 @@ func (s *statement) cubedSummary(c cubed, q analytics.Query) string {
 }
 
 // cubedBreakdown returns the SELECT of the days of a Breakdown that are in a cube: k, c, v, l, other.
-func (s *statement) cubedBreakdown(c cubed, q analytics.Query) string {
+func (s *statement) cubedBreakdown(c cubeDays, q analytics.Query) string {
 	key, cells := columnOf(q.By, true), s.cells(c, q)+s.search(q)
 	text := fmt.Sprintf("SELECT %s AS k, sum(clicks) AS c, sum(visitors) AS v, '' AS l, false AS other FROM rcube WHERE %s AND %s AND %s GROUP BY k", key, cells, s.redirected(q), chosen(q.Bots))
 	if q.Bots == analytics.BotsOnly {
@@ -142,7 +142,7 @@ func (s *statement) cubedBreakdown(c cubed, q analytics.Query) string {
 
 // cubedTimeseries returns the SELECT of the days of a Timeseries that are in a cube, each of them within one point: day,
 // clicks, visitors, bots, qr.
-func (s *statement) cubedTimeseries(c cubed, q analytics.Query) string {
+func (s *statement) cubedTimeseries(c cubeDays, q analytics.Query) string {
 	sel, cells := chosen(q.Bots), s.cells(c, q)
 	text := fmt.Sprintf("SELECT day, %s AS c, %s AS v, %s AS b, %s AS r FROM rcube WHERE %s AND %s GROUP BY day",
 		sum("clicks", sel), sum("visitors", sel), sum("clicks", "bot <> 0"), sum("qr", sel), cells, s.redirected(q))
@@ -153,7 +153,7 @@ func (s *statement) cubedTimeseries(c cubed, q analytics.Query) string {
 }
 
 // addCubedTimeseries adds them to the points.
-func (d *DB) addCubedTimeseries(ctx context.Context, c cubed, q analytics.Query, starts []terse.Millis, points []analytics.Point) error {
+func (d *DB) addCubedTimeseries(ctx context.Context, c cubeDays, q analytics.Query, starts []terse.Millis, points []analytics.Point) error {
 	var st statement
 	text := st.cubedTimeseries(c, q)
 	return d.scan(ctx, text, func(rows *sql.Rows) error {

@@ -95,7 +95,7 @@ func (d *DB) Summary(ctx context.Context, q analytics.Query) (analytics.Summary,
 				return err
 			}
 		}
-		for _, c := range p.cubed {
+		for _, c := range p.cubeDays {
 			var st statement
 			text := st.cubedSummary(c, q)
 			if err := d.addSummary(ctx, &r, text, st.args); err != nil {
@@ -159,7 +159,7 @@ func (d *DB) Timeseries(ctx context.Context, q analytics.Query) (analytics.Times
 				return err
 			}
 		}
-		for _, c := range p.cubed {
+		for _, c := range p.cubeDays {
 			if err := d.addCubedTimeseries(ctx, c, q, starts, r.Points); err != nil {
 				return err
 			}

@@ -16,9 +16,9 @@ import (
 // clicks all give the same numbers (TestConformance), so the choice is one of speed alone. Of days without them there are
 // only rollups, of which one that the range cuts off counts whole, and cubes.
 type plan struct {
-	rolled []int64
-	cubed  []cubed
-	raw    []dayView
+	rolled   []int64
+	cubeDays []cubeDays
+	raw      []dayView
 }
 
 // scopeOf returns the condition of the rows of a query's scope in rday, r15 and rdim. every: each scope of this

@@ -261,7 +261,7 @@ func (s *statement) breakdown(p plan, q analytics.Query) string {
 	if len(p.rolled) > 0 {
 		parts = append(parts, s.rolledBreakdown(p.rolled, q))
 	}
-	for _, c := range p.cubed {
+	for _, c := range p.cubeDays {
 		parts = append(parts, s.cubedBreakdown(c, q))
 	}
 	inner = strings.Join(parts, "\nUNION ALL ")

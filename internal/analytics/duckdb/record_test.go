@@ -151,13 +151,13 @@ func TestRollupsAreUsed(t *testing.T) {
 		t.Errorf("one filter: %d days from rollups, %v", len(p.rolled), err)
 	}
 	q.Filters = append(q.Filters, analytics.Filter{Dim: analytics.Country, Values: []string{"DE"}})
-	if p, err := d.planSummary(t.Context(), days, q); err != nil || len(p.rolled) != 0 || len(p.cubed) != 1 || len(p.cubed[0].days) < 15 {
-		t.Errorf("crossed filters: %+v, %v", p.cubed, err)
+	if p, err := d.planSummary(t.Context(), days, q); err != nil || len(p.rolled) != 0 || len(p.cubeDays) != 1 || len(p.cubeDays[0].days) < 15 {
+		t.Errorf("crossed filters: %+v, %v", p.cubeDays, err)
 	}
 	for _, by := range []analytics.Dimension{analytics.City, analytics.Campaign, analytics.UTMCampaign, analytics.Bot} {
 		q.By = by
-		if p, err := d.planBreakdown(t.Context(), days, q); err != nil || len(p.rolled) != 0 || len(p.cubed) != 1 || len(p.cubed[0].days) < 15 {
-			t.Errorf("crossed filters by %s: %+v, %v", by, p.cubed, err)
+		if p, err := d.planBreakdown(t.Context(), days, q); err != nil || len(p.rolled) != 0 || len(p.cubeDays) != 1 || len(p.cubeDays[0].days) < 15 {
+			t.Errorf("crossed filters by %s: %+v, %v", by, p.cubeDays, err)
 		}
 	}
 }
