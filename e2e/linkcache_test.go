@@ -29,7 +29,7 @@ func TestLinkCache(t *testing.T) {
 	}
 	proxy, through := testengine.NewProxy(t, newDatabase(t))
 	redis := testengine.Address(t, testengine.Redis)
-	env := append(onPostgres(through), "TERSE_REDIS_LINK_CACHE=true")
+	env := append(onPostgres(through), "TERSE_REDIS_LINK_CACHE=true", "TERSE_REDIS_LINK_CACHE_WAIT=1s") // the machine may be busy
 	c := startCluster(t, env, redis)
 	var rows bytes.Buffer
 	for i := range count {
@@ -54,7 +54,7 @@ func TestLinkCache(t *testing.T) {
 	}
 	// visit visits a link until it is answered: a database on a busy machine may need its time.
 	visit := func(v *visitor, i int) {
-		for end := time.Now().Add(time.Minute); ; {
+		for end := time.Now().Add(5 * time.Minute); ; {
 			status, location, err := v.visit("GET", pathOf(links[i].ShortURL))
 			if err == nil && status == 302 && location == destination("cold", i) {
 				return
@@ -85,15 +85,16 @@ func TestLinkCache(t *testing.T) {
 		t.Helper()
 		m, err := readMetrics(t.Context(), c.apis[node])
 		if err != nil {
-			t.Fatal(err)
+			t.Log(err) // it is asked again
+			return -1
 		}
 		return int(m[series])
 	}
 	const hits, reads = `terse_link_cache_lookups_total{result="hit"}`, `terse_store_calls_total{op="get_links",outcome="ok"}`
-	until(t, time.Minute, "the first node uses redis", func() bool { return number(0, "terse_link_cache_used") == 1 })
+	until(t, 5*time.Minute, "the first node uses redis", func() bool { return number(0, "terse_link_cache_used") == 1 })
 	first := all(0)
 	c.add(t, env, redis)
-	until(t, time.Minute, "the second node uses redis", func() bool { return number(1, "terse_link_cache_used") == 1 })
+	until(t, 5*time.Minute, "the second node uses redis", func() bool { return number(1, "terse_link_cache_used") == 1 })
 	if measure {
 		before := number(1, reads)
 		second := all(1)
@@ -105,7 +106,7 @@ func TestLinkCache(t *testing.T) {
 	v.host = c.nodes[0].Host
 	defer v.close()
 	next := 0
-	until(t, time.Minute, "a cold node finds a link in redis", func() bool {
+	until(t, 5*time.Minute, "a cold node finds a link in redis", func() bool {
 		visit(v, next)
 		next++
 		return t.Failed() || number(1, hits) > 0
@@ -120,7 +121,7 @@ func TestLinkCache(t *testing.T) {
 		v := newVisitor(c.nodes[node])
 		v.host = c.nodes[0].Host
 		defer v.close()
-		until(t, time.Minute, "a node shows the change", func() bool {
+		until(t, 5*time.Minute, "a node shows the change", func() bool {
 			status, location, err := v.visit("GET", pathOf(links[count-1].ShortURL))
 			if node == 2 && err == nil && status == 302 && location != destination("changed", 1) {
 				t.Fatalf("a node that was started after the change shows %s", location)
@@ -131,7 +132,7 @@ func TestLinkCache(t *testing.T) {
 
 	proxy.Refuse()
 	found := false
-	until(t, time.Minute, "without the database a link that this node has not read redirects", func() bool {
+	until(t, 5*time.Minute, "without the database a link that this node has not read redirects", func() bool {
 		for ; next < count-1 && !found; next++ {
 			status, location, err := v.visit("GET", pathOf(links[next].ShortURL))
 			switch {
@@ -147,7 +148,7 @@ func TestLinkCache(t *testing.T) {
 		return found
 	})
 	proxy.Pass()
-	if strings.Contains(c.nodes[1].Log(), "link cache: it begins anew") {
+	if strings.Contains(c.nodes[1].Log(), ": it begins anew") {
 		t.Error("the link cache was begun anew")
 	}
 }

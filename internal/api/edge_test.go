@@ -45,7 +45,7 @@ func TestEdgeEpoch(t *testing.T) {
 func (b *bench) edgeChanges(key, query string) (page wire.EdgeChanges) {
 	b.t.Helper()
 	a := b.want(200, request{method: "GET", path: wire.PathChanges + query, key: key})
-	if err := json.Unmarshal([]byte(a.body), &page); err != nil {
+	if err := json.Unmarshal(a.body, &page); err != nil {
 		b.t.Fatal(err)
 	}
 	return page
@@ -76,7 +76,7 @@ func TestEdgeLinkByCode(t *testing.T) {
 		ID string `json:"id"`
 	}
 	a := b.want(201, request{method: "POST", path: "/api/v1/links", key: key, body: `{"destination":"https://example.org/"}`})
-	if err := json.Unmarshal([]byte(a.body), &link); err != nil {
+	if err := json.Unmarshal(a.body, &link); err != nil {
 		t.Fatal(err)
 	}
 	n, err := terse.ParseLinkNumber(link.ID)
@@ -89,7 +89,7 @@ func TestEdgeLinkByCode(t *testing.T) {
 	}
 	var one wire.EdgeLink
 	a = b.want(200, request{method: "GET", path: fmt.Sprintf("%s?number=%d", wire.PathLink, uint64(n)), key: edge})
-	if err := json.Unmarshal([]byte(a.body), &one); err != nil || string(one.Link) == "null" {
+	if err := json.Unmarshal(a.body, &one); err != nil || string(one.Link) == "null" {
 		t.Errorf("link %s, error %v", one.Link, err)
 	}
 }

@@ -91,7 +91,7 @@ func (s *server) openLinkCache(o redisbus.Options, hub *changes.Hub) error {
 		return err
 	}
 	c, err := linkcache.New(linkcache.Options{
-		Remote: remote, Feed: s.engine.feed, Position: hub.Position, Told: hub.Told, Clock: s.clock, Log: s.log, MaxAge: s.cfg.Redis.LinkCacheAge,
+		Remote: remote, Feed: s.engine.feed, Position: hub.Position, Told: hub.Told, Clock: s.clock, Log: s.log, MaxAge: s.cfg.Redis.LinkCacheAge, Within: s.cfg.Redis.LinkCacheWait,
 	})
 	if err != nil {
 		remote.Close()

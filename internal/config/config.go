@@ -193,8 +193,9 @@ type Redis struct {
 	Prefix    string        `key:"prefix" doc:"What names in Redis begin with. Instances with databases of their own that share a server need different ones."`
 	FeedEvery time.Duration `key:"feed_every" range:"100ms..1m" doc:"How often a node looks in the database for what others have written: what a message that is lost costs at most."`
 	// The second level of the cache of links.
-	LinkCache    bool          `key:"link_cache" doc:"Keep links that a node has read in Redis, so that a node that has just started asks the database for fewer. Never needed: a look-up waits 5 ms for it at most."`
-	LinkCacheAge time.Duration `key:"link_cache_age" range:"1s..24h" doc:"How long a link stays there, if it does not expire or change before."`
+	LinkCache     bool          `key:"link_cache" doc:"Keep links that a node has read in Redis, so that a node that has just started asks the database for fewer. Never needed: a look-up waits redis.link_cache_wait for it at most."`
+	LinkCacheWait time.Duration `key:"link_cache_wait" range:"1ms..10s" doc:"How long a visit that needs a link waits for Redis before it asks the database."`
+	LinkCacheAge  time.Duration `key:"link_cache_age" range:"1s..24h" doc:"How long a link stays there, if it does not expire or change before."`
 }
 
 // Roles of a process.
@@ -240,7 +241,7 @@ func Default(memory int64) *Config {
 		},
 		Record:          Record{Store: RecordLocal},
 		Jobs:            Jobs{Workers: 1, MaxUploadBytes: 16 * GiB},
-		Redis:           Redis{Prefix: "terse", FeedEvery: 500 * time.Millisecond, LinkCacheAge: time.Hour},
+		Redis:           Redis{Prefix: "terse", FeedEvery: 500 * time.Millisecond, LinkCacheAge: time.Hour, LinkCacheWait: 5 * time.Millisecond},
 		Outbound:        Outbound{Ports: []string{"80", "443"}},
 		ShutdownTimeout: 15 * time.Second,
 	}

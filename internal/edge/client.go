@@ -85,8 +85,8 @@ func (c *Client) Close() {
 	c.background.CloseIdleConnections()
 }
 
-// errCircuit is what a request gets that was not sent.
-var errCircuit = &terse.Error{Code: terse.CodeUnavailable, Message: "the upstream control plane does not answer"}
+// errCircuit is what a request gets that was not sent. Its reason tells it from other errors of its code.
+var errCircuit = &terse.Error{Code: terse.CodeUnavailable, Reason: "upstream_away", Message: "the upstream control plane does not answer"}
 
 // admit reports whether a request may be sent.
 func (c *Client) admit() bool {
@@ -325,7 +325,7 @@ func (c *Client) claim(ctx context.Context, link string, claim wire.EdgeClaim) e
 		return err
 	}
 	err = c.ask(ctx, request{method: http.MethodPut, path: wire.PathClaims + link, body: body})
-	if errors.Is(err, terse.ErrUnavailable) && err != error(errCircuit) {
+	if errors.Is(err, terse.ErrUnavailable) && !errors.Is(err, errCircuit) {
 		return &terse.Error{Code: terse.CodeUnknownOutcome, Message: terse.Message(err), Err: err}
 	}
 	return err
