@@ -15,10 +15,12 @@ import (
 
 // Links keeps the entries of a link cache. It implements linkcache.Remote.
 //
-//	PREFIX:{INSTANCE}:links        hash: e the epoch, w the position, f the position behind which changes are forgotten,
-//	                               and the version of every link that has changed since then, by number
-//	PREFIX:{INSTANCE}:link:NUMBER  the epoch, the version, the link
-//	PREFIX:{INSTANCE}:name:NAME    the number of a link
+//	PREFIX:{INSTANCE}:1:links        hash: e the epoch, w the position, f the position behind which changes are forgotten,
+//	                                 and the version of every link that has changed since then, by number
+//	PREFIX:{INSTANCE}:1:link:NUMBER  the epoch, the version, the link
+//	PREFIX:{INSTANCE}:1:name:NAME    the number of a link
+//
+// The 1 is linksFormat.
 //
 // Numbers, versions and positions are 16 hexadecimal digits, so that they compare as text. What belongs together is in one
 // key: if the server evicts it, everything is gone, and nothing is half known.
@@ -33,7 +35,8 @@ func NewLinks(o Options) (*Links, error) {
 	if err != nil {
 		return nil, err
 	}
-	base := o.Prefix + ":{" + o.Instance + "}:" // in a cluster all of it is at one node
+	option.AlwaysPipelining = true                                  // else the deadline of a command that is sent alone closes the connection, which all share
+	base := o.Prefix + ":{" + o.Instance + "}:" + linksFormat + ":" // in a cluster all of it is at one node
 	return &Links{conn: newConn(option), state: base + "links", link: base + "link:", name: base + "name:"}, nil
 }
 
@@ -48,6 +51,9 @@ func (l *Links) connected() (rueidis.Client, error) {
 }
 
 const (
+	// linksFormat grows with everything that an older process would lose of a link or misread: it would keep a link without the
+	// fields that it does not know, under the same version. Formats know nothing of each other.
+	linksFormat = "1"
 	// stateFor is how long a state lives that nobody keeps up to date: well below the day for which stores remember changes.
 	stateFor = 12 * time.Hour
 	// maxNoted is how many changed links the state remembers, at some 80 bytes each.
