@@ -48,6 +48,8 @@ func newTable(t testing.TB) dynamostore.Options {
 	o := dynamostore.Options{
 		Table: fmt.Sprintf("terse-%d-%d", os.Getpid(), tables.Add(1)), Config: cfg, Endpoint: endpoint,
 		BulkShards: 8, KeepExpired: -1, SealAfter: 200 * time.Millisecond, MaintainEvery: -1,
+		// DynamoDB Local on a busy machine is slow, not away: few requests at once, and time for them.
+		MaxConcurrency: 16, RetryFor: 5 * time.Minute,
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
