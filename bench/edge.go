@@ -54,12 +54,12 @@ func (b *bench) edge(ctx context.Context) (err error) {
 	}
 	defer stop(edge, &err)
 	r := rand.New(rand.NewPCG(1, 2))
+	if err := checkSample(ctx, edge, up.Host, codes, r); err != nil {
+		return err
+	}
 	r.Shuffle(len(codes), func(i, j int) { codes[i], codes[j] = codes[j], codes[i] })
 	file, err := b.writeCodes("edge.codes", codes)
 	if err != nil {
-		return err
-	}
-	if err := checkSample(ctx, edge, up.Host, codes, r); err != nil {
 		return err
 	}
 	load := func(what string, s *proc.Server, d time.Duration) (float64, error) {
