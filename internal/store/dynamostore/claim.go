@@ -16,6 +16,8 @@ const (
 	claimBeat = 3 * time.Second
 	// claimDead is how long the number stands still before its owner counts as dead.
 	claimDead = 12 * time.Second
+	// releaseTimeout is how long a store that closes tries to give its claim back.
+	releaseTimeout = 3 * time.Second
 )
 
 // SharedOwner is the owner of a table that several nodes use together, because they tell each other what they write: each
@@ -98,14 +100,15 @@ func (s *Store) keepClaim(ctx context.Context, owner string, beat uint64) {
 		return
 	}
 	// The context is over with the store; what is left to say is worth a moment.
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 	defer cancel()
 	s.release(last)
 }
 
-// release gives the claim back: the number goes on, without an owner.
+// release gives the claim back: the number goes on, without an owner. It rises, so that a beat that Close cut off
+// and that arrives after this finds a number it did not see and does not take the table again.
 func (s *Store) release(ctx context.Context) {
-	_, o := s.update(ctx, claimKey, "REMOVE claim_owner", "claim_run = :r", nil, item{":r": str(s.run)})
+	_, o := s.update(ctx, claimKey, "REMOVE claim_owner ADD claim_beat :one", "claim_run = :r", nil, item{":r": str(s.run), ":one": num(uint64(1))})
 	if o != nil && o.class != condition {
 		s.opts.Log.Warn("dynamodb: the claim of the table was not given back; a new node waits for it", "error", o.err)
 	}

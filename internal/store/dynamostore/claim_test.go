@@ -1,10 +1,16 @@
 package dynamostore_test
 
 import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/store/dynamostore"
 )
 
 // TestClaim: one node has the table; another gets it when that one stops, a restart at once, and one that
@@ -31,13 +37,71 @@ func TestClaim(t *testing.T) {
 	if err := again.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := second.Claim(t.Context(), "second", 0); err != nil {
+	// A moment for a slow table, and less than the twelve seconds after which any claim lapses.
+	if err := second.Claim(t.Context(), "second", 10*time.Second); err != nil {
 		t.Fatalf("after a clean stop: %v", err)
 	}
 	select {
 	case <-second.Lost():
 		t.Fatal("the owner has lost the table")
 	default:
+	}
+}
+
+// heldBeat holds back the first beat of a claim after it is armed, as a network does that delivers a request after
+// its sender has gone.
+type heldBeat struct {
+	next  http.RoundTripper
+	armed atomic.Bool
+	held  chan *http.Request
+}
+
+func (h *heldBeat) RoundTrip(r *http.Request) (*http.Response, error) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	if !bytes.Contains(body, []byte("claim_beat = :n")) || !h.armed.CompareAndSwap(true, false) {
+		return h.next.RoundTrip(r)
+	}
+	late := r.Clone(context.WithoutCancel(r.Context()))
+	late.Body = io.NopCloser(bytes.NewReader(body))
+	h.held <- late
+	<-r.Context().Done()
+	return nil, r.Context().Err()
+}
+
+// TestClaimLateBeat: a beat that was on its way when the owner closed, and arrives after the claim was given back,
+// does not take the table again.
+func TestClaimLateBeat(t *testing.T) {
+	t.Parallel()
+	o := newTable(t)
+	h := &heldBeat{held: make(chan *http.Request, 1)}
+	slow := o
+	slow.Config.HTTPClient = dynamostore.HTTPClient()
+	hc := slow.Config.HTTPClient.(*http.Client)
+	h.next, hc.Transport = hc.Transport, h
+	t.Cleanup(h.next.(*http.Transport).CloseIdleConnections)
+	first, second := open(t, slow), open(t, o)
+	if err := first.Claim(t.Context(), "first", 0); err != nil {
+		t.Fatal(err)
+	}
+	h.armed.Store(true)
+	late := <-h.held
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := h.next.RoundTrip(late)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+	if answer.StatusCode != http.StatusBadRequest {
+		t.Errorf("the late beat was answered with %d", answer.StatusCode)
+	}
+	if err := second.Claim(t.Context(), "second", 10*time.Second); err != nil {
+		t.Fatalf("after the late beat: %v", err)
 	}
 }
 
