@@ -18,6 +18,7 @@ import (
 
 	"github.com/terselink/terse/client"
 	"github.com/terselink/terse/e2e/proc"
+	"github.com/terselink/terse/internal/sleep"
 )
 
 // workersDelay is how far away the database of the part workers is, each way.
@@ -100,7 +101,7 @@ func (b *bench) runWorkers(ctx context.Context, c *client.Client, processes int)
 		if n == processes {
 			break
 		}
-		if err := pause(ctx, 100*time.Millisecond); err != nil {
+		if err := sleep.For(ctx, 100*time.Millisecond); err != nil {
 			return 0, 0, err
 		}
 	}
@@ -130,18 +131,6 @@ func (b *bench) runWorkers(ctx context.Context, c *client.Client, processes int)
 		rate, busy = float64(rows)/took, 1-(idleSeconds()-idle)/(took*float64(runtime.NumCPU()))
 	}
 	return rate, busy, nil
-}
-
-// pause waits; it returns the error of ctx if that ends first.
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // farProxy passes bytes on to an address after a while, as a long line does: what follows is not held up by what went before.

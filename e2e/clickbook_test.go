@@ -16,6 +16,7 @@ import (
 
 	"github.com/terselink/terse/client"
 	"github.com/terselink/terse/e2e/proc"
+	"github.com/terselink/terse/internal/sleep"
 )
 
 // clickBook is what visitors know of every single click: each request has a number, which the record keeps as
@@ -185,7 +186,7 @@ func (b *clickBook) crowd(ctx context.Context, s *proc.Server, paths []string, v
 				}
 				switch {
 				case err != nil || status == http.StatusServiceUnavailable: // the server is down, or late with its store
-					pause(ctx, 2*time.Millisecond)
+					_ = sleep.For(ctx, 2*time.Millisecond)
 				case status != 302:
 					b.fault("visit of %s: status %d", paths[i%len(paths)], status)
 					return

@@ -12,6 +12,7 @@ import (
 
 	"github.com/terselink/terse/client"
 	"github.com/terselink/terse/e2e/proc"
+	"github.com/terselink/terse/internal/sleep"
 )
 
 const (
@@ -79,7 +80,7 @@ func TestClickKills(t *testing.T) {
 				from, children := book.size(), proc.Children(s.PID())
 				crowd := book.crowd(ctx, s, paths, 6, 500*time.Microsecond)
 				until(t, 3*time.Minute, "there is a load", func() bool { return book.answers(from) >= 2 })
-				pause(t.Context(), time.Duration(rand.IntN(450))*time.Millisecond)
+				_ = sleep.For(t.Context(), time.Duration(rand.IntN(450))*time.Millisecond)
 				at := time.Now()
 				if err := s.Kill(); err != nil {
 					t.Fatalf("kill %d: %v\n%s", n, err, s.Log())
@@ -129,7 +130,7 @@ func TestAnalyticsKills(t *testing.T) {
 			until(t, 3*time.Minute, "an analytics process is killed", func() bool {
 				for _, pid = range proc.Children(s.PID()) {
 					if proc.Alive(pid) {
-						pause(t.Context(), time.Duration(rand.IntN(700))*time.Millisecond)
+						_ = sleep.For(t.Context(), time.Duration(rand.IntN(700))*time.Millisecond)
 						// One that does not answer on a busy machine is ended by its server.
 						return proc.KillChild(s.PID(), pid) == nil
 					}

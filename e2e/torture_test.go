@@ -22,6 +22,7 @@ import (
 
 	"github.com/terselink/terse/e2e/proc"
 	"github.com/terselink/terse/internal/failpoint"
+	"github.com/terselink/terse/internal/sleep"
 )
 
 // TestTorture kills a server again and again at the places of package failpoint, and now and
@@ -259,9 +260,9 @@ func (s *slot) work(ctx context.Context) {
 		}
 		if s.now.step(ctx) {
 			s.now = nil
-			pause(ctx, time.Duration(s.r.IntN(150))*time.Millisecond)
+			_ = sleep.For(ctx, time.Duration(s.r.IntN(150))*time.Millisecond)
 		} else {
-			pause(ctx, 5*time.Millisecond)
+			_ = sleep.For(ctx, 5*time.Millisecond)
 		}
 	}
 }
@@ -285,7 +286,7 @@ func (c *torture) finish() {
 	for i, sl := range c.slots {
 		wg.Go(func() {
 			for sl.now != nil && !sl.now.step(ctx) {
-				if !pause(ctx, 10*time.Millisecond) || c.failed() {
+				if sleep.For(ctx, 10*time.Millisecond) != nil || c.failed() {
 					c.fault("slot %d is not at its end: %+v", i, sl.now)
 					return
 				}

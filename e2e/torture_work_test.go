@@ -14,6 +14,7 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"github.com/terselink/terse/e2e/proc"
+	"github.com/terselink/terse/internal/sleep"
 )
 
 // rowSet is the body of a request or a job, and what must come of it.
@@ -291,7 +292,7 @@ func (w *jobWork) until(ctx context.Context, state string) bool {
 			w.c.fault("job %s is %s: %.500s", w.id, j.State, got.body)
 			return false
 		}
-		if !pause(ctx, 10*time.Millisecond) {
+		if sleep.For(ctx, 10*time.Millisecond) != nil {
 			return false
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/sleep"
 	"github.com/terselink/terse/internal/template"
 )
 
@@ -219,7 +220,7 @@ func (p *Purger) purge(ctx context.Context, doc *terse.Document) (left bool, err
 		if count == 0 {
 			break
 		}
-		if err := pause(ctx, time.Duration(count)*time.Second/time.Duration(p.o.Rate)); err != nil {
+		if err := sleep.For(ctx, time.Duration(count)*time.Second/time.Duration(p.o.Rate)); err != nil {
 			return true, err
 		}
 	}
@@ -273,7 +274,7 @@ func (p *Purger) keepBlocked(ctx context.Context, n *purgeNote) error {
 		}
 		q.Cursor = page.Next
 		// Reading is cheap beside removing.
-		if err := pause(ctx, max(listPause, time.Duration(len(page.Links))*time.Second/time.Duration(10*p.o.Rate))); err != nil {
+		if err := sleep.For(ctx, max(listPause, time.Duration(len(page.Links))*time.Second/time.Duration(10*p.o.Rate))); err != nil {
 			return err
 		}
 	}
@@ -301,15 +302,4 @@ func (p *Purger) keep(ctx context.Context, l *terse.Link, n *purgeNote) error {
 		return nil
 	}
 	return err
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

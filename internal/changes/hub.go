@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/sleep"
 )
 
 // Transport carries messages from each node to all, itself included. It may lose, repeat, delay and reorder them.
@@ -296,7 +297,7 @@ func (h *Hub) listen() {
 			last = err.Error()
 			h.o.Log.Warn("changes: nothing is heard from the other nodes; the feed of the store is followed", "error", err)
 		}
-		if !h.sleep(pause/2 + rand.N(pause)) {
+		if sleep.For(h.ctx, pause/2+rand.N(pause)) != nil {
 			return
 		}
 		pause = min(2*pause, 2*time.Second)
@@ -572,15 +573,4 @@ func (h *Hub) applyFeed(list []terse.Change) error {
 	}
 	h.stats.applied.Add(uint64(len(updated) + len(deleted) + len(documents)))
 	return nil
-}
-
-func (h *Hub) sleep(d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-h.ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

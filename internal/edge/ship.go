@@ -15,6 +15,7 @@ import (
 
 	"github.com/terselink/terse"
 	"github.com/terselink/terse/internal/clicks"
+	"github.com/terselink/terse/internal/sleep"
 )
 
 // ShipperOptions configure a Shipper. Fields without a remark are required.
@@ -94,12 +95,12 @@ func (s *Shipper) Run(ctx context.Context) {
 		case err == nil:
 			pause = pauseFirst
 			if n < s.most {
-				sleep(ctx, shipPause)
+				_ = sleep.For(ctx, shipPause)
 			}
 			continue
 		}
 		s.failed(err)
-		sleep(ctx, pause/2+rand.N(pause))
+		_ = sleep.For(ctx, pause/2+rand.N(pause))
 		pause = min(2*pause, shipMost)
 	}
 }
@@ -112,15 +113,6 @@ func (s *Shipper) Finish(ctx context.Context) error {
 			s.close()
 			return err
 		}
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/terselink/terse"
 	"github.com/terselink/terse/internal/analytics"
+	"github.com/terselink/terse/internal/sleep"
 )
 
 // Store is what the feeder reads of a terse.Store.
@@ -97,7 +98,7 @@ func (f *Feeder) Run(ctx context.Context) error {
 		if c := terse.ErrorCode(err); c != terse.CodeUnavailable && c != terse.CodePrecondition {
 			f.o.Log.Warn("the analytics engine does not learn of new tags and conversions; trying again", "error", err, "pause", pause)
 		}
-		if sleep(ctx, pause) != nil {
+		if sleep.For(ctx, pause) != nil {
 			return nil
 		}
 		pause = min(2*pause, longPause)
@@ -147,13 +148,13 @@ func (f *Feeder) follow(ctx context.Context) (progress bool, err error) {
 			// While links are made by the million this reads them all again: not as fast as they are
 			// made, so that it takes a quarter of a processor at most from those who make them.
 			if took := time.Since(began); took > gentleAbove {
-				if err := sleep(ctx, 3*took); err != nil {
+				if err := sleep.For(ctx, 3*took); err != nil {
 					return true, err
 				}
 			}
 			continue
 		}
-		if err := sleep(ctx, f.o.Every); err != nil {
+		if err := sleep.For(ctx, f.o.Every); err != nil {
 			return true, err
 		}
 	}
@@ -360,15 +361,4 @@ func addConversion(b *analytics.FactBatch, doc *terse.Document) error {
 	}
 	b.Conversions = append(b.Conversions, c)
 	return nil
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

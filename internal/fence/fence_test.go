@@ -15,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/sleep"
 	"github.com/terselink/terse/internal/store/faultstore"
 	"github.com/terselink/terse/internal/store/memstore"
 )
@@ -288,7 +289,7 @@ func (c *counter) up(ctx context.Context, h *Held) {
 		default:
 			c.t.Errorf("write %d: %v", version, err)
 		}
-		pause(ctx, time.Second)
+		_ = sleep.For(ctx, time.Second)
 	}
 }
 
@@ -299,7 +300,7 @@ type slow struct {
 }
 
 func (s *slow) wait(ctx context.Context) error {
-	if d := s.delay.Load(); d > 0 && !pause(ctx, time.Duration(d)*time.Millisecond) {
+	if d := s.delay.Load(); d > 0 && sleep.For(ctx, time.Duration(d)*time.Millisecond) != nil {
 		return terse.ErrUnavailable
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/sleep"
 )
 
 // ErrLost says that the lock is not held any more, so nothing was written.
@@ -85,7 +86,7 @@ func (h *Held) start(began time.Time) {
 	h.expires = time.AfterFunc(time.Until(began.Add(k.o.Lease)), h.lose)
 	go func() {
 		defer close(h.done)
-		for pause(h.ctx, k.o.Lease/4) {
+		for sleep.For(h.ctx, k.o.Lease/4) == nil {
 			if err := h.renew(h.ctx, nil); err != nil && h.ctx.Err() == nil {
 				k.o.Log.Warn("a lock was not renewed; tried again until it is lost", "lock", h.name, "error", err)
 			}

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/sleep"
 )
 
 // Store is what a Keeper needs of a terse.Store.
@@ -132,7 +133,7 @@ func (k *Keeper) Acquire(ctx context.Context, name string) (*Held, error) {
 			last = err.Error()
 			k.o.Log.Warn("a lock cannot be looked at now", "lock", name, "error", err)
 		}
-		if !pause(ctx, k.o.Lease/5) {
+		if sleep.For(ctx, k.o.Lease/5) != nil {
 			h.cancel(context.Cause(ctx))
 			return nil, context.Cause(ctx)
 		}
@@ -159,16 +160,4 @@ func (k *Keeper) read(ctx context.Context, name string) (doc terse.Document, l l
 		return doc, l, fmt.Errorf("read lock %s: %w", name, err)
 	}
 	return doc, l, nil
-}
-
-// pause waits; it returns false if ctx ends first.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

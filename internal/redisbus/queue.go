@@ -268,15 +268,3 @@ func (l *lastWords) say(message string, err error) {
 }
 
 func seconds(d time.Duration) int64 { return int64(d / time.Second) }
-
-// sleep returns false if ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}

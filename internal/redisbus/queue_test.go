@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/terselink/terse/internal/links"
+	"github.com/terselink/terse/internal/sleep"
 	"github.com/terselink/terse/internal/testengine"
 )
 
@@ -61,7 +62,7 @@ func insist(ctx context.Context, r *Run, chunk string) (outcome string, err erro
 		if err == nil || ctx.Err() != nil || time.Now().After(end) {
 			return string(got), err
 		}
-		sleep(ctx, 50*time.Millisecond)
+		_ = sleep.For(ctx, 50*time.Millisecond)
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"github.com/terselink/terse/internal/sleep"
 )
 
 // Fields of the entries of the stream.
@@ -77,7 +79,7 @@ func (r *Run) Window() int { return maxWindow }
 // Room implements links.Spread.
 func (r *Run) Room(ctx context.Context, i int) bool {
 	for r.q.room(ctx) <= i {
-		if !sleep(ctx, roomEvery) {
+		if sleep.For(ctx, roomEvery) != nil {
 			return false
 		}
 	}
@@ -199,7 +201,7 @@ func (r *Run) receive() {
 		case err != nil:
 			r.landAll(fmt.Errorf("receive outcomes: %w", err))
 			r.q.failed()
-			sleep(r.ctx, retryPause)
+			_ = sleep.For(r.ctx, retryPause)
 		case number != 0:
 			r.land(number, landing{outcome: outcome})
 		}

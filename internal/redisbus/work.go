@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"github.com/terselink/terse/internal/sleep"
 )
 
 const (
@@ -61,7 +63,7 @@ func (q *Queue) Work(ctx context.Context, run func(ctx context.Context, chunk []
 		}
 		if q.runs.Load() > 0 {
 			<-slots
-			if !sleep(ctx, busyPause) {
+			if sleep.For(ctx, busyPause) != nil {
 				return
 			}
 			continue
@@ -73,7 +75,7 @@ func (q *Queue) Work(ctx context.Context, run func(ctx context.Context, chunk []
 		q.log.say("chunks of jobs of other nodes cannot be taken", err)
 		if t == nil {
 			<-slots
-			if err != nil && !sleep(ctx, retryPause) {
+			if err != nil && sleep.For(ctx, retryPause) != nil {
 				return
 			}
 			continue
@@ -187,7 +189,7 @@ func (w *worker) do(ctx context.Context, t *task) {
 	message := t.number + " " + pack(outcome)
 	for {
 		err := q.reply(ctx, t, message)
-		if err == nil || !sleep(ctx, retryPause) {
+		if err == nil || sleep.For(ctx, retryPause) != nil {
 			q.log.say("the outcome of a chunk cannot be sent", err)
 			return
 		}
@@ -232,7 +234,7 @@ func (w *worker) beat(ctx context.Context) {
 				w.q.o.Log.Debug("redis was not told that this node takes chunks", "error", err)
 			}
 		}
-		if !sleep(ctx, beatEvery) {
+		if sleep.For(ctx, beatEvery) != nil {
 			return
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	ch "github.com/ClickHouse/clickhouse-go/v2"
 
 	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/sleep"
 )
 
 // Answers of an engine that cannot answer.
@@ -147,7 +148,7 @@ func (e *Engine) waitMutations(ctx context.Context, table string) error {
 		if reason != "" {
 			return fmt.Errorf("change of %s: %s", table, reason)
 		}
-		if err := sleep(ctx, 50*time.Millisecond); err != nil {
+		if err := sleep.For(ctx, 50*time.Millisecond); err != nil {
 			return err
 		}
 	}
@@ -166,18 +167,6 @@ func (e *Engine) mutate(ctx context.Context, table, action string) error {
 		return err
 	}
 	return e.waitMutations(ctx, table)
-}
-
-// sleep waits for d or the end of ctx.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // list joins the text of values.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/terselink/terse"
 	"github.com/terselink/terse/internal/clicks"
+	"github.com/terselink/terse/internal/sleep"
 )
 
 // An insert whose answer did not come may have been applied, or may be applied in a moment. So nothing is
@@ -49,7 +50,7 @@ func (e *Engine) settle(ctx context.Context) error {
 				e.o.Log.Warn("an insert of before cannot be killed; waiting for its end", "error", err)
 			}
 		}
-		if err := sleep(ctx, settlePoll); err != nil {
+		if err := sleep.For(ctx, settlePoll); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/terselink/terse/internal/analytics"
 	"github.com/terselink/terse/internal/analytics/enginetest"
 	"github.com/terselink/terse/internal/clicks"
+	"github.com/terselink/terse/internal/sleep"
 	"github.com/terselink/terse/internal/testengine"
 )
 
@@ -179,7 +180,7 @@ func TestDown(t *testing.T) {
 			if time.Now().After(deadline) {
 				t.Fatalf("%+v, %v; want %d clicks", s, err, want)
 			}
-			if err := sleep(t.Context(), 20*time.Millisecond); err != nil {
+			if err := sleep.For(t.Context(), 20*time.Millisecond); err != nil {
 				t.Fatal(err)
 			}
 		}

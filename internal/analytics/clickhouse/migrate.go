@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/sleep"
 )
 
 // schemaVersion is what createTables makes. A database of a newer version is not touched.
@@ -77,7 +78,7 @@ func (e *Engine) migrate(ctx context.Context, d *dialect) (err error) {
 		if err := e.breakLock(ctx); err != nil {
 			return err
 		}
-		if err := sleep(ctx, lockRetry); err != nil {
+		if err := sleep.For(ctx, lockRetry); err != nil {
 			return err
 		}
 	}

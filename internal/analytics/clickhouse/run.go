@@ -14,6 +14,7 @@ import (
 	"github.com/terselink/terse"
 	"github.com/terselink/terse/internal/analytics"
 	"github.com/terselink/terse/internal/clicks"
+	"github.com/terselink/terse/internal/sleep"
 )
 
 // Engine is an analytics engine on a ClickHouse server. Open makes one, which answers nothing until Run has reached the
@@ -141,7 +142,7 @@ func (e *Engine) Run(ctx context.Context) {
 		}
 		e.down(err)
 		e.metrics.restarts.Inc()
-		if sleep(ctx, pause) != nil {
+		if sleep.For(ctx, pause) != nil {
 			return
 		}
 		pause = min(2*pause, lastRetry)
@@ -205,7 +206,7 @@ func (e *Engine) maintain(ctx context.Context) {
 			e.metrics.maintenance.Inc()
 			e.o.Log.Error("the tables cannot be maintained; tried again", "error", err)
 		}
-		if sleep(ctx, maintenance) != nil {
+		if sleep.For(ctx, maintenance) != nil {
 			return
 		}
 	}

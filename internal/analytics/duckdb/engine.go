@@ -11,6 +11,7 @@ import (
 	"github.com/terselink/terse"
 	"github.com/terselink/terse/internal/analytics"
 	"github.com/terselink/terse/internal/clicks"
+	"github.com/terselink/terse/internal/sleep"
 )
 
 // errTimeout is the answer to a query that takes longer than Options.QueryTimeout.
@@ -39,7 +40,7 @@ func (d *DB) ask(ctx context.Context, op string, fn func(ctx context.Context, da
 				return err
 			}
 			// The tables change a moment before what we know of them.
-			if sleep(limited, moveWait) != nil {
+			if sleep.For(limited, moveWait) != nil {
 				return err
 			}
 			if _, now := d.view(); now == generation {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/terselink/terse"
 	"github.com/terselink/terse/internal/clicks"
+	"github.com/terselink/terse/internal/sleep"
 )
 
 // Source hands out the events of one spool in order.
@@ -70,7 +71,7 @@ func (d *DB) step(ctx context.Context, src Source) error {
 		return err
 	}
 	if !enough { // on 1.4 a checkpoint on a full disk dropped committed rows
-		return sleep(ctx, spaceRetry)
+		return sleep.For(ctx, spaceRetry)
 	}
 	wrote, err := d.ingestOnce(ctx, src)
 	if err != nil || wrote {
@@ -386,16 +387,4 @@ func waitAtMost(ctx context.Context, src Source, limit time.Duration) error {
 		return err
 	}
 	return ctx.Err()
-}
-
-// sleep waits for d or the end of ctx.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/sleep"
 )
 
 // class is what the end of a request says about the table.
@@ -151,22 +152,10 @@ func call[T any](ctx context.Context, s *Store, send func(context.Context) (T, e
 			return zero, &outcome{class: c, maybe: maybe, err: err}
 		}
 		s.counters.retries.Add(1)
-		if err := waitFor(ctx, rand.N(pause)); err != nil {
+		if err := sleep.For(ctx, rand.N(pause)); err != nil {
 			return zero, &outcome{class: c, maybe: maybe, err: err}
 		}
 		pause = min(2*pause, longestBackoff)
-	}
-}
-
-// waitFor returns after d, or with the error of the context.
-func waitFor(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/sleep"
 )
 
 // A chunk of more than one transaction is written under a marker:
@@ -203,7 +204,7 @@ func (in *insertion) putGroup(ctx context.Context, id chunkID, rows []int) error
 		if len(conflict) > 0 {
 			return &terse.AliasConflictError{Rows: conflict}
 		}
-		if err := waitFor(ctx, rand.N(backoff)); err != nil {
+		if err := sleep.For(ctx, rand.N(backoff)); err != nil {
 			return &terse.Error{Code: terse.CodeUnavailable, Message: "the call was cancelled", Op: op, Err: err}
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/sleep"
 )
 
 // A claim makes one node the only user of the table: until nodes tell each other what changes, a second
@@ -57,7 +58,7 @@ func (s *Store) Claim(ctx context.Context, owner string, wait time.Duration) err
 		if time.Since(began) > wait {
 			return &terse.Error{Code: terse.CodeConflict, Op: op, Message: fmt.Sprintf("the table belongs to the running node %s; one node may use it, or several that all have redis.url", by)}
 		}
-		if err := waitFor(ctx, 500*time.Millisecond); err != nil {
+		if err := sleep.For(ctx, 500*time.Millisecond); err != nil {
 			return &terse.Error{Code: terse.CodeUnavailable, Message: "the call was cancelled", Op: op, Err: err}
 		}
 	}
@@ -79,7 +80,7 @@ func (s *Store) beat(ctx context.Context, owner string, seen uint64) *outcome {
 
 // keepClaim raises the number until the store closes, and gives the claim back then.
 func (s *Store) keepClaim(ctx context.Context, owner string, beat uint64) {
-	for waitFor(ctx, claimBeat) == nil {
+	for sleep.For(ctx, claimBeat) == nil {
 		switch o := s.beat(ctx, owner, beat); {
 		case o == nil:
 			beat++

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/sleep"
 )
 
 // facts are what the table holds of the keys of a chunk.
@@ -178,7 +179,7 @@ func (s *Store) contest(ctx context.Context, self, other chunkID) error {
 			}
 			return nil
 		}
-		if err := waitFor(ctx, pause/2+rand.N(pause/2)); err != nil {
+		if err := sleep.For(ctx, pause/2+rand.N(pause/2)); err != nil {
 			return &terse.Error{Code: terse.CodeUnavailable, Message: "the call was cancelled", Op: op, Err: err}
 		}
 		pause = min(2*pause, 10*backoff)

@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/sleep"
 )
 
 // insertion is a chunk on its way into the table.
@@ -77,7 +78,7 @@ func (s *Store) InsertLinks(ctx context.Context, chunk *terse.Chunk) error {
 		if err := in.judge(ctx, chunkID{}); err != nil {
 			return err
 		}
-		if err := waitFor(ctx, rand.N(backoff)); err != nil {
+		if err := sleep.For(ctx, rand.N(backoff)); err != nil {
 			return &terse.Error{Code: terse.CodeUnavailable, Message: "the call was cancelled", Op: op, Err: err}
 		}
 	}

@@ -7,13 +7,14 @@ import (
 	"strings"
 
 	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/sleep"
 )
 
 // maintain does the background work now and then; on how many nodes at once does not matter.
 func (s *Store) maintain(ctx context.Context) {
 	for {
 		// Not all nodes at the same moment.
-		if waitFor(ctx, s.opts.MaintainEvery/2+rand.N(s.opts.MaintainEvery)) != nil {
+		if sleep.For(ctx, s.opts.MaintainEvery/2+rand.N(s.opts.MaintainEvery)) != nil {
 			return
 		}
 		if err := s.Maintain(ctx); err != nil && ctx.Err() == nil {

@@ -8,6 +8,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/terselink/terse/internal/sleep"
 )
 
 // The operations of DynamoDB that this package uses, each with its retries and its units
@@ -86,7 +88,7 @@ func (s *Store) unprocessed(ctx context.Context, all bool, began time.Time, paus
 	if !all {
 		*pause = backoff
 	}
-	if err := waitFor(ctx, rand.N(*pause)); err != nil {
+	if err := sleep.For(ctx, rand.N(*pause)); err != nil {
 		return &outcome{class: throttled, err: err}
 	}
 	*pause = min(2**pause, longestBackoff)

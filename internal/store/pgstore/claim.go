@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/sleep"
 )
 
 // claimLock is the advisory lock that the one node holds which uses the database alone.
@@ -47,7 +48,7 @@ func (s *Store) Claim(ctx context.Context, o ClaimOptions) error {
 			return &terse.Error{Code: terse.CodeConflict, Op: "claim the database",
 				Message: "another node uses this database; several nodes need messages between them: set redis.url on each of them"}
 		}
-		if !pause(ctx, 200*time.Millisecond) {
+		if sleep.For(ctx, 200*time.Millisecond) != nil {
 			return failure(ctx, "claim the database", ctx.Err(), false)
 		}
 	}
@@ -91,7 +92,7 @@ func (s *Store) keepClaim(ctx context.Context, conn *pgx.Conn, shared bool) {
 			_ = conn.Close(end)
 			cancel()
 		}
-		if !pause(ctx, time.Second) {
+		if sleep.For(ctx, time.Second) != nil {
 			return
 		}
 		var err error
@@ -102,17 +103,5 @@ func (s *Store) keepClaim(ctx context.Context, conn *pgx.Conn, shared bool) {
 				s.o.Log.Error("another node uses this database since the connection was lost: stop one of them")
 			}
 		}
-	}
-}
-
-// pause waits; it returns false if ctx ends first.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/sleep"
 	"github.com/terselink/terse/internal/testengine"
 )
 
@@ -157,7 +158,7 @@ func TestHalfOpen(t *testing.T) {
 	call, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	for s.Ping(call) != nil {
-		if !pause(call, 50*time.Millisecond) {
+		if sleep.For(call, 50*time.Millisecond) != nil {
 			t.Fatal("the store does not come back")
 		}
 	}
@@ -165,7 +166,7 @@ func TestHalfOpen(t *testing.T) {
 		t.Fatalf("%d links, want %d", n, len(c.Links))
 	}
 	for after := runtime.NumGoroutine(); after > before+50; after = runtime.NumGoroutine() { // what was cut off ends by itself
-		if !pause(call, 50*time.Millisecond) {
+		if sleep.For(call, 50*time.Millisecond) != nil {
 			t.Fatalf("%d goroutines before, %d after %d calls", before, after, callers)
 		}
 	}
@@ -211,7 +212,7 @@ func TestHistory(t *testing.T) {
 	}
 	put(s, "a")
 	for feed(s) == 0 { // other tests on the server hold the feed up for moments
-		pause(ctx, 10*time.Millisecond)
+		_ = sleep.For(ctx, 10*time.Millisecond)
 	}
 	// A counter that went back, as after the loss of the last writes, in tables that remember another server.
 	exec(t, url, "update terse.spaces set lineage = 'other', next = 50", "update terse.feed set lineage = 'other', home = 'other'")
@@ -231,7 +232,7 @@ func TestHistory(t *testing.T) {
 	before := last
 	put(again, "b")
 	for feed(again) == before {
-		pause(ctx, 10*time.Millisecond)
+		_ = sleep.For(ctx, 10*time.Millisecond)
 	}
 	if gap := last>>20 - before>>20; gap < historyJump {
 		t.Errorf("the feed moved by %d transactions, want at least %d", gap, historyJump)
@@ -241,6 +242,6 @@ func TestHistory(t *testing.T) {
 	last += 1 << 50
 	put(open(t, Options{URL: url}), "c")
 	for before = last; feed(s) == before; {
-		pause(ctx, 10*time.Millisecond)
+		_ = sleep.For(ctx, 10*time.Millisecond)
 	}
 }
