@@ -95,6 +95,7 @@ type grammar struct {
 	DynamoDB   dynamodbCmd               `cmd:"" name:"dynamodb" help:"Prepare DynamoDB for a server."`
 	Copy       copyCmd                   `cmd:"" help:"Move between engines: copy a store into another and verify it."`
 	Doctor     doctorCmd                 `cmd:"" help:"Check everything that the server would use, and say what is wrong."`
+	Geo        geoCmd                    `cmd:"" help:"Look at and update the databases of places."`
 	Nodes      nodesCmd                  `cmd:"" help:"Show the nodes of the instance: roles, state, version, uptime."`
 	Config     configCmd                 `cmd:"" help:"Print the configuration of the server and where each value comes from."`
 	Completion kongcompletion.Completion `cmd:"" help:"Print the shell code for tab completion."`
@@ -145,6 +146,8 @@ func Main(ctx context.Context, o Options) (code int) {
 	g.Config.Settings = kong.Plugins{newSettings()}
 	g.Doctor.Settings = kong.Plugins{newSettings()}
 	g.Seed.Settings = kong.Plugins{newSettings()}
+	g.Geo.Status.Settings = kong.Plugins{newSettings()}
+	g.Geo.Update.Settings = kong.Plugins{newSettings()}
 	g.Copy.Settings = kong.Plugins{newSettings()}
 	parser, err := kong.New(g,
 		kong.Name("terse"),

@@ -87,6 +87,10 @@ func waitFor(ctx context.Context) error {
 // TestScripts runs testdata/script: the command line as a person sees it, against a
 // fake control plane at $SERVER.
 func TestScripts(t *testing.T) {
+	countryMMDB, err := filepath.Abs("../geo/data/country.mmdb")
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:             filepath.Join("testdata", "script"),
 		UpdateScripts:   *update,
@@ -97,6 +101,8 @@ func TestScripts(t *testing.T) {
 			e.Values["plane"] = plane
 			e.Setenv("GORACE", "atexit_sleep_ms=0") // else every command takes a second under -race
 			e.Setenv("SERVER", plane.URL)
+			e.Setenv("PLANE_PORT", plane.URL[strings.LastIndexByte(plane.URL, ':')+1:])
+			e.Setenv("COUNTRY_MMDB", countryMMDB)
 			e.Setenv("OWNER_KEY", ownerKey)
 			e.Setenv("TERSE_SERVER", plane.URL)
 			e.Setenv("TERSE_KEY", ownerKey)
@@ -144,6 +150,8 @@ func TestHelp(t *testing.T) {
 	g.Serve.Settings = kong.Plugins{newSettings()}
 	g.Config.Settings = kong.Plugins{newSettings()}
 	g.Doctor.Settings = kong.Plugins{newSettings()}
+	g.Geo.Status.Settings = kong.Plugins{newSettings()}
+	g.Geo.Update.Settings = kong.Plugins{newSettings()}
 	parser, err := kong.New(g, kong.Name("terse"))
 	if err != nil {
 		t.Fatal(err)

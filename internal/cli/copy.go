@@ -59,7 +59,11 @@ func (c *copyCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	l, err := s.loadConfigFor(c.Config, c.Settings, engine)
+	l, err := s.loadSources(c.Config, c.Settings, func(from *config.Sources) {
+		if engine != "" {
+			from.Flags["store.engine"] = engine
+		}
+	})
 	if err != nil {
 		return err
 	}

@@ -116,6 +116,7 @@ func newFakePlane() *fakePlane {
 			VisitURL: f.URL + "/_/whoami?ticket=" + r.FormValue("domain"), VisitUntil: fakeTime,
 		})
 	})
+	mux.HandleFunc("GET /geo/country.mmdb", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, "../geo/data/country.mmdb") })
 	mux.HandleFunc("GET /_/whoami", func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "" || r.FormValue("ticket") == "gone.example.com" {
 			w.WriteHeader(404)

@@ -65,19 +65,19 @@ func (c *configCmd) Run(s *session) error {
 
 // loadConfig reads the configuration of a server with the flags of the command.
 func (s *session) loadConfig(file string, settings kong.Plugins) (*config.Loaded, error) {
-	return s.loadConfigFor(file, settings, "")
+	return s.loadSources(file, settings, nil)
 }
 
-// loadConfigFor is loadConfig for a command that says itself which engine it needs; "" for none.
-func (s *session) loadConfigFor(file string, settings kong.Plugins, engine string) (*config.Loaded, error) {
-	flags := settingsOf(settings)
-	if engine != "" {
-		flags["store.engine"] = engine
-	}
+// loadSources is loadConfig for a command that adds something to the sources.
+func (s *session) loadSources(file string, settings kong.Plugins, add func(*config.Sources)) (*config.Loaded, error) {
+	from := config.Sources{File: s.orEnv(file, "TERSE_CONFIG"), Environ: s.Environ, Flags: settingsOf(settings)}
 	if s.g.Data != "" {
-		flags["data"] = s.g.Data
+		from.Flags["data"] = s.g.Data
 	}
-	l, err := config.Load(config.Sources{File: s.orEnv(file, "TERSE_CONFIG"), Environ: s.Environ, Flags: flags})
+	if add != nil {
+		add(&from)
+	}
+	l, err := config.Load(from)
 	if err != nil {
 		return nil, &ExitError{ExitUsage, configError{err}}
 	}

@@ -121,6 +121,8 @@ type Clicks struct {
 type Geo struct {
 	CityMMDB string `key:"city_mmdb" doc:"MaxMind-format file for regions and cities. Countries need none: a database is built in."`
 	ASNMMDB  string `key:"asn_mmdb" doc:"MaxMind-format file for networks."`
+	CityURL  Secret `key:"city_url" doc:"Where terse geo update gets geo.city_mmdb: an https URL of an .mmdb file, also with gzip or in a tar.gz archive. It may hold a licence key, or user and password."`
+	ASNURL   Secret `key:"asn_url" doc:"The same for geo.asn_mmdb."`
 }
 
 // Analytics chooses the analytics engine and tunes it.

@@ -27,6 +27,8 @@ type Sources struct {
 	Environ []string          // "NAME=value", as os.Environ returns; only TERSE_ names are read
 	Flags   map[string]string // key -> value
 	Memory  int64             // bytes of memory of the machine; 0: found out
+
+	PlacesToCome bool // the files of geo need not be there yet
 }
 
 // Loaded is a configuration and where each value came from.
@@ -54,6 +56,9 @@ func Load(s Sources) (*Loaded, error) {
 	}
 	if len(problems) == 0 {
 		problems = l.Config.Validate(memory)
+		if s.PlacesToCome {
+			problems = slices.DeleteFunc(problems, func(err error) bool { return l.Config.Geo.toCome(err) })
+		}
 	}
 	if err := errors.Join(problems...); err != nil {
 		return nil, err

@@ -64,8 +64,7 @@ func (c *Config) Validate(memory int64) []error {
 	if _, err := c.Analytics.Terms(); err != nil {
 		refuse("analytics.retention", "%v", err)
 	}
-	checkFile("geo.city_mmdb", c.Geo.CityMMDB, refuse)
-	checkFile("geo.asn_mmdb", c.Geo.ASNMMDB, refuse)
+	c.checkGeo(refuse)
 	return problems
 }
 

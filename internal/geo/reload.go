@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/netip"
 	"os"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -28,6 +26,9 @@ type Options struct {
 	Log      *slog.Logger // default: discarded
 }
 
+// MaxBytes is the largest database that is read unless an option says otherwise.
+const MaxBytes = 1 << 30
+
 // file is one of the operator's files as it was read.
 type file struct {
 	*source
@@ -41,7 +42,7 @@ type file struct {
 // start; later it is only logged, and the last good one stays.
 func Open(o Options) (*DB, error) {
 	if o.MaxBytes <= 0 {
-		o.MaxBytes = 1 << 30
+		o.MaxBytes = MaxBytes
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -108,7 +109,7 @@ func (db *DB) reload(path string, at *atomic.Pointer[file], kind string) error {
 	if err != nil {
 		return fmt.Errorf("read %s database %s: %w", kind, path, err)
 	}
-	if old != nil && next.nodes < old.nodes/2 {
+	if old != nil && halved(next.nodes, old.nodes) {
 		return fmt.Errorf("read %s database %s: %d nodes where the last had %d: half of it is missing", kind, path, next.nodes, old.nodes)
 	}
 	at.Store(next)
@@ -175,18 +176,4 @@ func (s *source) verify() error {
 		}
 	}
 	return nil
-}
-
-// sane refuses well-formed databases of something else, and empty ones: one of
-// a few addresses that have been in use for decades must be known.
-func (s *source) sane() error {
-	for _, ip := range []string{"8.8.8.8", "1.1.1.1", "193.0.6.139", "81.2.69.142", "2.125.160.216", "2001:4860:4860::8888"} {
-		if s.reader.Metadata.IPVersion == 4 && strings.Contains(ip, ":") {
-			continue
-		}
-		if p := s.lookup(netip.MustParseAddr(ip)); p.Country != "" || p.ASN != 0 {
-			return nil
-		}
-	}
-	return errors.New("it knows neither country nor network of well-known addresses")
 }
