@@ -219,12 +219,16 @@ func TestUpgrade(t *testing.T) {
 			r := rand.New(rand.NewPCG(42, 5))
 			sameCrossed(t, d, ref, crossedQuery(r, cubes[0], events))
 			enginetest.Compare(t, d, events, 5, 4)
-			for len(d.outdated) > 0 {
-				before := len(d.outdated)
-				maintain(t, d)
-				if len(d.outdated) != before-1 {
-					t.Fatalf("%d days of an earlier version, then %d", before, len(d.outdated))
-				}
+			d.o.renewClicks = d.clicksOn(dayOf(terse.MillisOf(inSpan)) - 1) // that day alone, the last that is closed
+			maintain(t, d)
+			if len(d.outdated) != 17 {
+				t.Fatalf("%d days of an earlier version after one was renewed", len(d.outdated))
+			}
+			sameCrossed(t, d, ref, crossedQuery(r, cubes[0], events)) // of both versions
+			d.o.renewClicks = batchClicks
+			maintain(t, d)
+			if len(d.outdated) != 0 {
+				t.Fatalf("%d days of an earlier version after all were renewed", len(d.outdated))
 			}
 			if len(d.rolled) != 18 || !lost && d.merged != merged {
 				t.Errorf("%d days in rollups, totals up to %d", len(d.rolled), d.merged)
@@ -242,7 +246,7 @@ func TestUpgrade(t *testing.T) {
 // keeps neither older days nor Maintain from going on.
 func TestRenew(t *testing.T) {
 	events := threeDays()
-	o := Options{Dir: t.TempDir(), Record: t.TempDir(), Clock: leapsFrom(inSpan), MemoryLimit: 512 << 20, SweepLinks: -1, scopeRows: 20, cubeShare: -1}
+	o := Options{Dir: t.TempDir(), Record: t.TempDir(), Clock: leapsFrom(inSpan), MemoryLimit: 512 << 20, SweepLinks: -1, scopeRows: 20, cubeShare: -1, renewClicks: 1}
 	d, err := Open(t.Context(), o)
 	must(t, err)
 	ingest(t, d, &sliceSource{events: events})
@@ -280,6 +284,7 @@ func TestRenew(t *testing.T) {
 		t.Errorf("%d days of workspaces have cubes, want 3", withCubes)
 	}
 
+	killed.renewClicks = 0 // both days at once, of which one fails
 	d = open(t, killed)
 	check("killed", d, 2)
 	must(t, os.WriteFile(d.coldFiles(old + 1)[0].path(killed.Record), []byte("damaged"), 0o600))

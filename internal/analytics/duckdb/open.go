@@ -65,6 +65,8 @@ type Options struct {
 	scopeRows int                             // see defaultScopeRows
 	topValues int                             // see defaultTopValues
 	cubeShare int                             // see defaultCubeShare
+	// renewClicks bounds the days whose rollups are renewed together; default batchClicks.
+	renewClicks int64
 }
 
 func (o *Options) defaults() {
@@ -118,6 +120,9 @@ func (o *Options) defaults() {
 	}
 	if o.cubeShare == 0 {
 		o.cubeShare = defaultCubeShare
+	}
+	if o.renewClicks == 0 {
+		o.renewClicks = batchClicks
 	}
 }
 
