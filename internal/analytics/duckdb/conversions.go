@@ -97,36 +97,40 @@ func (d *DB) Funnel(ctx context.Context, q analytics.Query) (analytics.Funnel, e
 	if err != nil {
 		return analytics.Funnel{}, err
 	}
-	f := analytics.Funnel{Revenue: []analytics.Amount{}}
+	var f analytics.Funnel
 	var s statement
 	where := s.converted(q)
 	kind := func(k analytics.ConversionKind) string { return "kind = " + number(k) }
 	text := fmt.Sprintf("SELECT count(*) FILTER (%s), count(*) FILTER (%s), count(*) FILTER (%s), count(DISTINCT %s) FILTER (%s), count(DISTINCT %s) FILTER (%s) FROM conversions WHERE %s",
 		kind(analytics.Lead), kind(analytics.Sale), kind(analytics.Custom), who, kind(analytics.Lead), who, kind(analytics.Sale), where)
-	if err := d.query(ctx, "funnel", text, s.args, func(r *sql.Rows) error {
-		return r.Scan(&f.Leads, &f.Sales, &f.Customs, &f.LeadClicks, &f.SaleClicks)
-	}); err != nil {
-		return f, err
-	}
-	text = "SELECT currency, sum(amount)::BIGINT, count(*) FROM conversions WHERE " + where + " AND currency <> '' AND " + kind(analytics.Sale) + " GROUP BY currency ORDER BY currency"
-	if err := d.query(ctx, "funnel", text, s.args, func(r *sql.Rows) error {
-		var a analytics.Amount
-		err := r.Scan(&a.Currency, &a.Amount, &a.Sales)
-		f.Revenue = append(f.Revenue, a)
-		return err
-	}); err != nil {
-		return f, err
-	}
-	ws := " WHERE workspace_id = " + number(q.Workspace)
-	text = "WITH firsts AS (SELECT customer_id AS customer, min(ts) AS first FROM conversions" + ws + " AND NOT pending AND customer_id <> '' AND " + kind(analytics.Sale) + " GROUP BY customer_id)" +
-		" SELECT count(DISTINCT customer) FILTER (first >= " + timestamp(q.From) + "), count(DISTINCT customer) FILTER (first < " + timestamp(q.From) + ")" +
-		" FROM conversions JOIN firsts ON customer = customer_id WHERE " + where + " AND " + kind(analytics.Sale)
-	if err := d.query(ctx, "funnel", text, s.args, func(r *sql.Rows) error { return r.Scan(&f.NewCustomers, &f.ReturningCustomers) }); err != nil {
-		return f, err
-	}
-	text = "SELECT count(*) FROM conversions" + ws + " AND pending AND ts >= " + timestamp(q.From) + " AND ts < " + timestamp(q.To)
-	if err := d.query(ctx, "funnel", text, nil, func(r *sql.Rows) error { return r.Scan(&f.Pending) }); err != nil {
-		return f, err
+	err = d.ask(ctx, "funnel", func(ctx context.Context, at *snapshot) error {
+		f.Revenue = []analytics.Amount{}
+		if err := at.scan(ctx, text, func(r *sql.Rows) error {
+			return r.Scan(&f.Leads, &f.Sales, &f.Customs, &f.LeadClicks, &f.SaleClicks)
+		}, s.args...); err != nil {
+			return err
+		}
+		text := "SELECT currency, sum(amount)::BIGINT, count(*) FROM conversions WHERE " + where + " AND currency <> '' AND " + kind(analytics.Sale) + " GROUP BY currency ORDER BY currency"
+		if err := at.scan(ctx, text, func(r *sql.Rows) error {
+			var a analytics.Amount
+			err := r.Scan(&a.Currency, &a.Amount, &a.Sales)
+			f.Revenue = append(f.Revenue, a)
+			return err
+		}, s.args...); err != nil {
+			return err
+		}
+		ws := " WHERE workspace_id = " + number(q.Workspace)
+		text = "WITH firsts AS (SELECT customer_id AS customer, min(ts) AS first FROM conversions" + ws + " AND NOT pending AND customer_id <> '' AND " + kind(analytics.Sale) + " GROUP BY customer_id)" +
+			" SELECT count(DISTINCT customer) FILTER (first >= " + timestamp(q.From) + "), count(DISTINCT customer) FILTER (first < " + timestamp(q.From) + ")" +
+			" FROM conversions JOIN firsts ON customer = customer_id WHERE " + where + " AND " + kind(analytics.Sale)
+		if err := at.scan(ctx, text, func(r *sql.Rows) error { return r.Scan(&f.NewCustomers, &f.ReturningCustomers) }, s.args...); err != nil {
+			return err
+		}
+		text = "SELECT count(*) FROM conversions" + ws + " AND pending AND ts >= " + timestamp(q.From) + " AND ts < " + timestamp(q.To)
+		return at.scan(ctx, text, func(r *sql.Rows) error { return r.Scan(&f.Pending) })
+	})
+	if err != nil {
+		return analytics.Funnel{}, err
 	}
 	return f, nil
 }
@@ -157,28 +161,31 @@ func (d *DB) ConversionsBy(ctx context.Context, q analytics.Query) (analytics.Co
 		"coalesce(sum(amount) FILTER (kind = 1 AND currency = %s), 0)::BIGINT AS m, %s AS t FROM %s WHERE %s GROUP BY ALL) "+
 		"SELECT k, l, s, c, m, t, (SELECT sum(%s)::BIGINT FROM g), (SELECT count(*) FROM g) FROM g ORDER BY %s DESC, k ASC LIMIT %d",
 		key, currency, label, source, where, order, order, q.Limit)
-	b := analytics.ConversionBreakdown{Data: []analytics.ConversionValue{}}
-	err = d.query(ctx, "conversions", text, s.args, func(r *sql.Rows) error {
-		var v analytics.ConversionValue
-		var n uint64
-		value := any(&v.Value)
-		if q.By.Numeric() {
-			value = &n
-		}
-		if err := r.Scan(value, &v.Leads, &v.Sales, &v.Customs, &v.Revenue, &v.Label, &b.Total, &b.Values); err != nil {
-			return err
-		}
-		if q.By.Numeric() {
-			v.Value = q.By.Text(n)
-		}
-		if v.Value == "" {
-			v.Label = ""
-		}
-		if q.Currency == "" {
-			v.Revenue = 0
-		}
-		b.Data = append(b.Data, v)
-		return nil
+	var b analytics.ConversionBreakdown
+	err = d.ask(ctx, "conversions", func(ctx context.Context, at *snapshot) error {
+		b = analytics.ConversionBreakdown{Data: []analytics.ConversionValue{}}
+		return at.scan(ctx, text, func(r *sql.Rows) error {
+			var v analytics.ConversionValue
+			var n uint64
+			value := any(&v.Value)
+			if q.By.Numeric() {
+				value = &n
+			}
+			if err := r.Scan(value, &v.Leads, &v.Sales, &v.Customs, &v.Revenue, &v.Label, &b.Total, &b.Values); err != nil {
+				return err
+			}
+			if q.By.Numeric() {
+				v.Value = q.By.Text(n)
+			}
+			if v.Value == "" {
+				v.Label = ""
+			}
+			if q.Currency == "" {
+				v.Revenue = 0
+			}
+			b.Data = append(b.Data, v)
+			return nil
+		}, s.args...)
 	})
 	if err != nil {
 		return analytics.ConversionBreakdown{}, err

@@ -1,6 +1,7 @@
 package duckdb
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
@@ -78,11 +79,7 @@ func TestCubes(t *testing.T) {
 		for _, c := range cubes {
 			q := crossedQuery(r, c, events)
 			sameCrossed(t, d, ref, q)
-			days, _ := d.view()
-			p, err := d.planSummary(t.Context(), days, q)
-			if err != nil {
-				t.Fatal(err)
-			}
+			p := planned(t, d, func(ctx context.Context, at *snapshot) (plan, error) { return at.planSummary(ctx, q) })
 			for _, c := range p.cubeDays {
 				fromCubes += len(c.days)
 			}

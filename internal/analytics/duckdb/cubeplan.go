@@ -47,11 +47,11 @@ func cubesOf(q analytics.Query, by analytics.Dimension) (list []int) {
 // fromCubes takes out of the raw days of a plan those that a cube has. able says whether a closed day can be answered
 // from one. Days without raw clicks, which the plan may have left out, come in if each of them with clicks of the
 // workspace has a cube: numbers of some of them would look like those of all.
-func (d *DB) fromCubes(ctx context.Context, p plan, days []dayView, q analytics.Query, by analytics.Dimension, able func(v dayView) bool) (plan, error) {
+func (at *snapshot) fromCubes(ctx context.Context, p plan, q analytics.Query, by analytics.Dimension, able func(v dayView) bool) (plan, error) {
 	fit := cubesOf(q, by)
 	candidates := map[int64]dayView{}
 	var list []int64
-	for _, v := range within(days, q) {
+	for _, v := range within(at.days, q) {
 		if v.rolled && (able(v) || !v.raw()) && !slices.Contains(p.rolled, v.day) {
 			candidates[v.day] = v
 			list = append(list, v.day)
@@ -62,7 +62,7 @@ func (d *DB) fromCubes(ctx context.Context, p plan, days []dayView, q analytics.
 	}
 	byCube := make([][]int64, len(cubes))
 	gap := false // a day without raw clicks has no cube
-	err := d.scan(ctx, fmt.Sprintf("SELECT day, cubes, bot_visits FROM rday WHERE %s AND workspace_id = %s AND scope = %d", dayList(list), number(q.Workspace), scopeWorkspace), func(r *sql.Rows) error {
+	err := at.scan(ctx, fmt.Sprintf("SELECT day, cubes, bot_visits FROM rday WHERE %s AND workspace_id = %s AND scope = %d", dayList(list), number(q.Workspace), scopeWorkspace), func(r *sql.Rows) error {
 		var day, has, botVisits int64
 		if err := r.Scan(&day, &has, &botVisits); err != nil {
 			return err
@@ -153,10 +153,10 @@ func (s *statement) cubedTimeseries(c cubeDays, q analytics.Query) string {
 }
 
 // addCubedTimeseries adds them to the points.
-func (d *DB) addCubedTimeseries(ctx context.Context, c cubeDays, q analytics.Query, starts []terse.Millis, points []analytics.Point) error {
+func (at *snapshot) addCubedTimeseries(ctx context.Context, c cubeDays, q analytics.Query, starts []terse.Millis, points []analytics.Point) error {
 	var st statement
 	text := st.cubedTimeseries(c, q)
-	return d.scan(ctx, text, func(rows *sql.Rows) error {
+	return at.scan(ctx, text, func(rows *sql.Rows) error {
 		var day int64
 		var p analytics.Point
 		if err := rows.Scan(&day, &p.Clicks, &p.Visitors, &p.Bots, &p.QR); err != nil {

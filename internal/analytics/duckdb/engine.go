@@ -18,9 +18,9 @@ import (
 var errTimeout = &terse.Error{Code: terse.CodeUnavailable, Reason: "query_timeout",
 	Message: "the query takes too long: use a shorter range or fewer filters, or try again when fewer queries run"}
 
-// ask answers a question within the deadline. fn reads the days that it is given, with scan; it is
+// ask answers a question within the deadline. fn reads one state of the tables; it is
 // called again if clicks moved from one place to another under its hands.
-func (d *DB) ask(ctx context.Context, op string, fn func(ctx context.Context, days []dayView) error) error {
+func (d *DB) ask(ctx context.Context, op string, fn func(ctx context.Context, at *snapshot) error) error {
 	limited, cancel := context.WithTimeout(ctx, d.o.QueryTimeout)
 	defer cancel()
 	err := func() error {
@@ -34,8 +34,7 @@ func (d *DB) ask(ctx context.Context, op string, fn func(ctx context.Context, da
 			return err
 		}
 		for try := 0; ; try++ {
-			days, generation := d.view()
-			err := fn(limited, days)
+			generation, err := d.look(limited, fn)
 			if err == nil || try == moveRetries || limited.Err() != nil {
 				return err
 			}
@@ -59,11 +58,6 @@ func (d *DB) ask(ctx context.Context, op string, fn func(ctx context.Context, da
 	return &terse.Error{Code: terse.CodeUnavailable, Message: "the analytics engine failed", Op: op, Err: err}
 }
 
-// query is ask for one statement that reads no clicks.
-func (d *DB) query(ctx context.Context, op, text string, args []any, fn func(*sql.Rows) error) error {
-	return d.ask(ctx, op, func(ctx context.Context, _ []dayView) error { return d.scan(ctx, text, fn, args...) })
-}
-
 const (
 	moveRetries = 100 // many days can be closed in a row; the deadline comes first
 	moveWait    = 20 * time.Millisecond
@@ -83,39 +77,48 @@ func (d *DB) Summary(ctx context.Context, q analytics.Query) (analytics.Summary,
 		return analytics.Summary{}, err
 	}
 	var r analytics.Summary
-	err = d.ask(ctx, "summary", func(ctx context.Context, days []dayView) error {
-		r = analytics.Summary{Outcomes: map[string]int64{}, LagMs: d.lag()}
-		p, err := d.planSummary(ctx, days, q)
+	err = d.ask(ctx, "summary", func(ctx context.Context, at *snapshot) error {
+		lag := d.lag() // before the clicks are read
+		p, err := at.planSummary(ctx, q)
 		if err != nil {
 			return err
 		}
-		if len(p.rolled) > 0 {
-			var st statement
-			text := st.rolledSummary(p.rolled, q)
-			if err := d.addSummary(ctx, &r, text, st.args); err != nil {
-				return err
-			}
-		}
-		for _, c := range p.cubeDays {
-			var st statement
-			text := st.cubedSummary(c, q)
-			if err := d.addSummary(ctx, &r, text, st.args); err != nil {
-				return err
-			}
-		}
-		var st statement
-		text := st.summary(p.raw, q)
-		return d.addSummary(ctx, &r, text, st.args)
+		r, err = at.summary(ctx, p, q)
+		r.LagMs = lag
+		return err
 	})
 	if err != nil {
 		return analytics.Summary{}, err
 	}
-	r.Total = r.Humans + r.Bots
 	return r, nil
 }
 
+// summary answers a Summary as planned.
+func (at *snapshot) summary(ctx context.Context, p plan, q analytics.Query) (analytics.Summary, error) {
+	r := analytics.Summary{Outcomes: map[string]int64{}}
+	if len(p.rolled) > 0 {
+		var st statement
+		text := st.rolledSummary(p.rolled, q)
+		if err := at.addSummary(ctx, &r, text, st.args); err != nil {
+			return r, err
+		}
+	}
+	for _, c := range p.cubeDays {
+		var st statement
+		text := st.cubedSummary(c, q)
+		if err := at.addSummary(ctx, &r, text, st.args); err != nil {
+			return r, err
+		}
+	}
+	var st statement
+	text := st.summary(p.raw, q)
+	err := at.addSummary(ctx, &r, text, st.args)
+	r.Total = r.Humans + r.Bots
+	return r, err
+}
+
 // addSummary adds the one row of a statement to r; no statement, because no day is concerned, adds nothing.
-func (d *DB) addSummary(ctx context.Context, r *analytics.Summary, text string, args []any) error {
+func (at *snapshot) addSummary(ctx context.Context, r *analytics.Summary, text string, args []any) error {
 	if text == "" {
 		return nil
 	}
@@ -124,7 +127,7 @@ func (d *DB) addSummary(ctx context.Context, r *analytics.Summary, text string, 
 	for i := range n {
 		dst[i] = &n[i]
 	}
-	if err := d.scan(ctx, text, func(rows *sql.Rows) error { return rows.Scan(dst...) }, args...); err != nil {
+	if err := at.scan(ctx, text, func(rows *sql.Rows) error { return rows.Scan(dst...) }, args...); err != nil {
 		return err
 	}
 	for i, p := range []*int64{&r.Clicks, &r.Visitors, &r.UniqueClicks, &r.Deduped, &r.QR, &r.Humans, &r.Bots} {
@@ -146,22 +149,22 @@ func (d *DB) Timeseries(ctx context.Context, q analytics.Query) (analytics.Times
 	}
 	starts := q.Buckets()
 	r := analytics.Timeseries{Interval: q.Interval}
-	err = d.ask(ctx, "timeseries", func(ctx context.Context, days []dayView) error {
+	err = d.ask(ctx, "timeseries", func(ctx context.Context, at *snapshot) error {
 		r.Points = make([]analytics.Point, len(starts))
 		for i, t := range starts {
 			r.Points[i].T = t
 		}
-		p, err := d.planTimeseries(ctx, days, q, starts)
+		p, err := at.planTimeseries(ctx, q, starts)
 		if err != nil {
 			return err
 		}
 		if len(p.rolled) > 0 {
-			if err := d.rolledTimeseries(ctx, p.rolled, q, starts, r.Points); err != nil {
+			if err := at.rolledTimeseries(ctx, p.rolled, q, starts, r.Points); err != nil {
 				return err
 			}
 		}
 		for _, c := range p.cubeDays {
-			if err := d.addCubedTimeseries(ctx, c, q, starts, r.Points); err != nil {
+			if err := at.addCubedTimeseries(ctx, c, q, starts, r.Points); err != nil {
 				return err
 			}
 		}
@@ -170,7 +173,7 @@ func (d *DB) Timeseries(ctx context.Context, q analytics.Query) (analytics.Times
 		if text == "" {
 			return nil
 		}
-		return d.scan(ctx, text, func(rows *sql.Rows) error {
+		return at.scan(ctx, text, func(rows *sql.Rows) error {
 			var i int
 			var p analytics.Point
 			if err := rows.Scan(&i, &p.Clicks, &p.Visitors, &p.Bots, &p.QR); err != nil {
@@ -197,9 +200,9 @@ func (d *DB) Breakdown(ctx context.Context, q analytics.Query) (analytics.Breakd
 	}
 	var r analytics.Breakdown
 	var clicks, visitors int64
-	err = d.ask(ctx, "breakdown", func(ctx context.Context, days []dayView) error {
+	err = d.ask(ctx, "breakdown", func(ctx context.Context, at *snapshot) error {
 		r, clicks, visitors = analytics.Breakdown{Data: []analytics.Value{}}, 0, 0
-		p, err := d.planBreakdown(ctx, days, q)
+		p, err := at.planBreakdown(ctx, q)
 		if err != nil {
 			return err
 		}
@@ -208,7 +211,7 @@ func (d *DB) Breakdown(ctx context.Context, q analytics.Query) (analytics.Breakd
 		if text == "" {
 			return nil
 		}
-		return d.scan(ctx, text, func(rows *sql.Rows) error {
+		return at.scan(ctx, text, func(rows *sql.Rows) error {
 			var v analytics.Value
 			var n uint64
 			value := any(&v.Value)

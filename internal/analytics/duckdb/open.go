@@ -454,18 +454,8 @@ func (d *DB) exec(ctx context.Context, query string, args ...any) error {
 }
 
 // scan runs a query on a reader and calls fn for every row.
-func (d *DB) scan(ctx context.Context, query string, fn func(*sql.Rows) error, args ...any) (err error) {
-	rows, err := d.readers.QueryContext(ctx, query, args...)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() {
-		if err := fn(rows); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
+func (d *DB) scan(ctx context.Context, query string, fn func(*sql.Rows) error, args ...any) error {
+	return scanOn(ctx, d.readers, query, fn, args)
 }
 
 func (d *DB) walSize() int64 { return fileSize(d.path + ".wal") }

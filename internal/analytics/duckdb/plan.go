@@ -48,13 +48,13 @@ func dayList(days []int64) string {
 
 // split makes the plan of a query. able says whether a closed day can be answered from the
 // rollups; dim is the dimension that is read from rdim, "" for none.
-func (d *DB) split(ctx context.Context, days []dayView, q analytics.Query, dim analytics.Dimension, filtered bool, able func(v dayView) bool) (plan, error) {
+func (at *snapshot) split(ctx context.Context, q analytics.Query, dim analytics.Dimension, filtered bool, able func(v dayView) bool) (plan, error) {
 	if q.Scope.Tag != "" { // tags are looked up; a click may have several
-		return onlyRaw(days, q), nil
+		return at.onlyRaw(q), nil
 	}
 	var p plan
 	var candidates []dayView
-	for _, v := range within(days, q) {
+	for _, v := range within(at.days, q) {
 		switch {
 		// Where raw clicks have been removed there is nothing else.
 		case v.rolled && (able(v) || !v.raw()):
@@ -73,7 +73,7 @@ func (d *DB) split(ctx context.Context, days []dayView, q analytics.Query, dim a
 	var s statement
 	scope, every := s.scopeOf(q)
 	botVisits := map[int64]int64{}
-	if err := d.scan(ctx, "SELECT day, bot_visits FROM rday WHERE "+dayList(list)+" AND "+scope, func(r *sql.Rows) error {
+	if err := at.scan(ctx, "SELECT day, bot_visits FROM rday WHERE "+dayList(list)+" AND "+scope, func(r *sql.Rows) error {
 		var day, n int64
 		err := r.Scan(&day, &n)
 		botVisits[day] = n
@@ -83,7 +83,7 @@ func (d *DB) split(ctx context.Context, days []dayView, q analytics.Query, dim a
 	}
 	cut := map[int64]bool{}
 	if filtered { // the value may be among the others
-		err := d.scan(ctx, "SELECT DISTINCT day FROM rdim WHERE other AND dim = '"+string(dim)+"' AND "+dayList(list)+" AND "+scope, func(r *sql.Rows) error {
+		err := at.scan(ctx, "SELECT DISTINCT day FROM rdim WHERE other AND dim = '"+string(dim)+"' AND "+dayList(list)+" AND "+scope, func(r *sql.Rows) error {
 			var day int64
 			err := r.Scan(&day)
 			cut[day] = true
@@ -106,58 +106,58 @@ func (d *DB) split(ctx context.Context, days []dayView, q analytics.Query, dim a
 }
 
 // onlyRaw is the plan of a query that the rollups know nothing of.
-func onlyRaw(days []dayView, q analytics.Query) plan { return plan{raw: rawDays(within(days, q))} }
+func (at *snapshot) onlyRaw(q analytics.Query) plan { return plan{raw: rawDays(within(at.days, q))} }
 
 // planSummary: whole days, with no filter or one value of one dimension, or with filters that a cube has.
-func (d *DB) planSummary(ctx context.Context, days []dayView, q analytics.Query) (p plan, err error) {
+func (at *snapshot) planSummary(ctx context.Context, q analytics.Query) (p plan, err error) {
 	whole := func(v dayView) bool { return inDay(q, v.day) == "" || !v.raw() }
 	switch {
 	case len(q.Filters) == 0 && q.RedirectsOnly():
-		p, err = d.split(ctx, days, q, "", false, whole)
+		p, err = at.split(ctx, q, "", false, whole)
 	case len(q.Filters) == 1 && !q.Filters[0].Not && len(q.Filters[0].Values) == 1 && q.Filters[0].Dim != analytics.Tag && (q.RedirectsOnly() || q.Filters[0].Dim == analytics.Outcome):
-		p, err = d.split(ctx, days, q, q.Filters[0].Dim, true, whole)
+		p, err = at.split(ctx, q, q.Filters[0].Dim, true, whole)
 	default:
-		p = onlyRaw(days, q)
+		p = at.onlyRaw(q)
 	}
 	if err != nil {
 		return p, err
 	}
-	return d.fromCubes(ctx, p, days, q, "", whole)
+	return at.fromCubes(ctx, p, q, "", whole)
 }
 
 // planBreakdown: whole days, with filters on nothing but the dimension itself, or with filters and a search that a cube has.
-func (d *DB) planBreakdown(ctx context.Context, days []dayView, q analytics.Query) (p plan, err error) {
+func (at *snapshot) planBreakdown(ctx context.Context, q analytics.Query) (p plan, err error) {
 	whole := func(v dayView) bool { return inDay(q, v.day) == "" || !v.raw() }
 	crossed := slices.ContainsFunc(q.Filters, func(f analytics.Filter) bool { return f.Dim != q.By })
 	if crossed || q.By == analytics.Tag || q.Search != "" || !q.RedirectsOnly() && q.By != analytics.Outcome {
-		p = onlyRaw(days, q)
-	} else if p, err = d.split(ctx, days, q, q.By, len(q.Filters) > 0, whole); err != nil {
+		p = at.onlyRaw(q)
+	} else if p, err = at.split(ctx, q, q.By, len(q.Filters) > 0, whole); err != nil {
 		return p, err
 	}
-	return d.fromCubes(ctx, p, days, q, q.By, whole)
+	return at.fromCubes(ctx, p, q, q.By, whole)
 }
 
 // planTimeseries: no filter, and points whose bounds lie on quarters of an hour and whose
 // visitors the rollup has (analytics.Segment); or filters that a cube has and whole days within one point.
-func (d *DB) planTimeseries(ctx context.Context, days []dayView, q analytics.Query, starts []terse.Millis) (p plan, err error) {
+func (at *snapshot) planTimeseries(ctx context.Context, q analytics.Query, starts []terse.Millis) (p plan, err error) {
 	if len(q.Filters) > 0 || !q.RedirectsOnly() || q.Interval == analytics.Minute {
-		p = onlyRaw(days, q)
-	} else if p, err = d.split(ctx, days, q, "", false, func(v dayView) bool {
+		p = at.onlyRaw(q)
+	} else if p, err = at.split(ctx, q, "", false, func(v dayView) bool {
 		return !slices.ContainsFunc(q.DaySegments(starts, v.day), func(g analytics.Segment) bool { return !g.Known() })
 	}); err != nil {
 		return p, err
 	}
-	return d.fromCubes(ctx, p, days, q, "", func(v dayView) bool {
+	return at.fromCubes(ctx, p, q, "", func(v dayView) bool {
 		return (inDay(q, v.day) == "" || !v.raw()) && len(q.DaySegments(starts, v.day)) == 1
 	})
 }
 
 // planSlots: no filter, and a range whose ends lie on quarters of an hour.
-func (d *DB) planSlots(ctx context.Context, days []dayView, q analytics.Query) (plan, error) {
+func (at *snapshot) planSlots(ctx context.Context, q analytics.Query) (plan, error) {
 	if len(q.Filters) > 0 || !q.RedirectsOnly() || q.From%slotMillis != 0 || q.To%slotMillis != 0 {
-		return onlyRaw(days, q), nil
+		return at.onlyRaw(q), nil
 	}
-	return d.split(ctx, days, q, "", false, func(dayView) bool { return true })
+	return at.split(ctx, q, "", false, func(dayView) bool { return true })
 }
 
 // rolledSlots returns the SELECT of the closed days of Slots: k, c.
@@ -168,7 +168,7 @@ func (s *statement) rolledSlots(rolled []int64, q analytics.Query) string {
 }
 
 // rolledTimeseries adds closed days to the points.
-func (d *DB) rolledTimeseries(ctx context.Context, rolled []int64, q analytics.Query, starts []terse.Millis, points []analytics.Point) error {
+func (at *snapshot) rolledTimeseries(ctx context.Context, rolled []int64, q analytics.Query, starts []terse.Millis, points []analytics.Point) error {
 	byDay := make(map[int64][]analytics.Segment, len(rolled))
 	for _, day := range rolled {
 		byDay[day] = q.DaySegments(starts, day)
@@ -176,15 +176,15 @@ func (d *DB) rolledTimeseries(ctx context.Context, rolled []int64, q analytics.Q
 	var s statement
 	scope, _ := s.scopeOf(q)
 	query := "SELECT day, slot, clicks_p, clicks_b, qr_p, qr_b, v15, v60, firsts, lasts FROM r15 WHERE " + dayList(rolled) + " AND " + scope
-	return d.scan(ctx, query, func(rows *sql.Rows) error {
+	return at.scan(ctx, query, func(rows *sql.Rows) error {
 		var r analytics.SlotRow
 		var day int64
 		if err := rows.Scan(&day, &r.Slot, &r.Clicks, &r.Bots, &r.QR, &r.BotsQR, &r.V15, &r.V60, &r.Firsts, &r.Lasts); err != nil {
 			return err
 		}
-		at := terse.Millis(r.Slot * slotMillis)
+		t := terse.Millis(r.Slot * slotMillis)
 		for _, g := range byDay[day] {
-			if at >= g.From && at < g.To {
+			if t >= g.From && t < g.To {
 				g.Add(&points[g.Bucket], &r, q.Bots)
 			}
 		}

@@ -127,37 +127,40 @@ func TestRollupsAreUsed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	days, _ := d.view()
-	s, err := d.planSummary(t.Context(), days, q)
-	if err != nil || len(s.rolled) < 15 {
-		t.Errorf("summary: %d days from rollups, %v", len(s.rolled), err)
+	summary := func(q analytics.Query) plan {
+		return planned(t, d, func(ctx context.Context, at *snapshot) (plan, error) { return at.planSummary(ctx, q) })
 	}
-	b, err := d.planBreakdown(t.Context(), days, q)
-	if err != nil || len(b.rolled) < 15 {
-		t.Errorf("breakdown: %d days from rollups, %v", len(b.rolled), err)
+	breakdown := func(q analytics.Query) plan {
+		return planned(t, d, func(ctx context.Context, at *snapshot) (plan, error) { return at.planBreakdown(ctx, q) })
+	}
+	if p := summary(q); len(p.rolled) < 15 {
+		t.Errorf("summary: %d days from rollups", len(p.rolled))
+	}
+	if p := breakdown(q); len(p.rolled) < 15 {
+		t.Errorf("breakdown: %d days from rollups", len(p.rolled))
 	}
 	for _, zone := range []string{"UTC", "Europe/Berlin", "Asia/Kathmandu"} {
 		z := q
 		if z.Zone, err = time.LoadLocation(zone); err != nil {
 			t.Fatal(err)
 		}
-		p, err := d.planTimeseries(t.Context(), days, z, z.Buckets())
-		if err != nil || len(p.rolled) < 15 {
-			t.Errorf("days in %s: %d days from rollups, %v", zone, len(p.rolled), err)
+		p := planned(t, d, func(ctx context.Context, at *snapshot) (plan, error) { return at.planTimeseries(ctx, z, z.Buckets()) })
+		if len(p.rolled) < 15 {
+			t.Errorf("days in %s: %d days from rollups", zone, len(p.rolled))
 		}
 	}
 	q.Filters = []analytics.Filter{{Dim: analytics.Device, Values: []string{"mobile"}}}
-	if p, err := d.planSummary(t.Context(), days, q); err != nil || len(p.rolled) < 15 {
-		t.Errorf("one filter: %d days from rollups, %v", len(p.rolled), err)
+	if p := summary(q); len(p.rolled) < 15 {
+		t.Errorf("one filter: %d days from rollups", len(p.rolled))
 	}
 	q.Filters = append(q.Filters, analytics.Filter{Dim: analytics.Country, Values: []string{"DE"}})
-	if p, err := d.planSummary(t.Context(), days, q); err != nil || len(p.rolled) != 0 || len(p.cubeDays) != 1 || len(p.cubeDays[0].days) < 15 {
-		t.Errorf("crossed filters: %+v, %v", p.cubeDays, err)
+	if p := summary(q); len(p.rolled) != 0 || len(p.cubeDays) != 1 || len(p.cubeDays[0].days) < 15 {
+		t.Errorf("crossed filters: %+v", p.cubeDays)
 	}
 	for _, by := range []analytics.Dimension{analytics.City, analytics.Campaign, analytics.UTMCampaign, analytics.Bot} {
 		q.By = by
-		if p, err := d.planBreakdown(t.Context(), days, q); err != nil || len(p.rolled) != 0 || len(p.cubeDays) != 1 || len(p.cubeDays[0].days) < 15 {
-			t.Errorf("crossed filters by %s: %+v, %v", by, p.cubeDays, err)
+		if p := breakdown(q); len(p.rolled) != 0 || len(p.cubeDays) != 1 || len(p.cubeDays[0].days) < 15 {
+			t.Errorf("crossed filters by %s: %+v", by, p.cubeDays)
 		}
 	}
 }

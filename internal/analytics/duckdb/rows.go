@@ -43,9 +43,9 @@ func (d *DB) Slots(ctx context.Context, q analytics.Query) ([]analytics.Slot, er
 		return nil, err
 	}
 	var slots []analytics.Slot
-	err = d.ask(ctx, "slots", func(ctx context.Context, days []dayView) error {
+	err = d.ask(ctx, "slots", func(ctx context.Context, at *snapshot) error {
 		slots = nil
-		p, err := d.planSlots(ctx, days, q)
+		p, err := at.planSlots(ctx, q)
 		if err != nil {
 			return err
 		}
@@ -54,7 +54,7 @@ func (d *DB) Slots(ctx context.Context, q analytics.Query) ([]analytics.Slot, er
 		if text == "" {
 			return nil
 		}
-		return d.scan(ctx, text, func(rows *sql.Rows) error {
+		return at.scan(ctx, text, func(rows *sql.Rows) error {
 			var k int64
 			var s analytics.Slot
 			if err := rows.Scan(&k, &s.Clicks); err != nil {
@@ -215,17 +215,17 @@ func (d *DB) clicksOfDay(ctx context.Context, q analytics.Query, p analytics.Pag
 	for hi := to; hi > from && len(events) < p.Limit; span *= 4 {
 		lo := max(from, hi-span)
 		had := len(events)
-		err := d.ask(ctx, "clicks", func(ctx context.Context, now []dayView) error {
+		err := d.ask(ctx, "clicks", func(ctx context.Context, at *snapshot) error {
 			events = events[:had]
-			i, found := slices.BinarySearchFunc(now, day, func(v dayView, day int64) int { return int(v.day - day) })
-			if !found || !now[i].raw() {
+			i, found := slices.BinarySearchFunc(at.days, day, func(v dayView, day int64) int { return int(v.day - day) })
+			if !found || !at.days[i].raw() {
 				return nil
 			}
 			var st statement
-			text := st.clicks(now[i], q, p.After, lo, hi, p.Limit-had)
+			text := st.clicks(at.days[i], q, p.After, lo, hi, p.Limit-had)
 			var r row
 			dst := r.dst()
-			return d.scan(ctx, text, func(rows *sql.Rows) error {
+			return at.scan(ctx, text, func(rows *sql.Rows) error {
 				if err := rows.Scan(dst...); err != nil {
 					return err
 				}

@@ -25,15 +25,12 @@ func (d *DB) LinkTotals(ctx context.Context, w terse.WorkspaceID, links []terse.
 		return nil, terse.Invalid("links", "more than %d links", analytics.MaxLinks)
 	}
 	var totals map[terse.LinkNumber]analytics.LinkTotal
-	err := d.ask(ctx, "link totals", func(ctx context.Context, days []dayView) error {
+	err := d.ask(ctx, "link totals", func(ctx context.Context, at *snapshot) error {
 		totals = make(map[terse.LinkNumber]analytics.LinkTotal, len(links))
-		if len(links) == 0 || len(days) == 0 {
+		if len(links) == 0 || len(at.days) == 0 {
 			return nil
 		}
-		d.mu.RLock()
-		merged := d.merged
-		d.mu.RUnlock()
-		return d.scan(ctx, linkTotals(days, merged, w, links), func(rows *sql.Rows) error {
+		return at.scan(ctx, linkTotals(at.days, at.merged, w, links), func(rows *sql.Rows) error {
 			var n uint64
 			var t analytics.LinkTotal
 			if err := rows.Scan(&n, &t.Clicks, &t.Last); err != nil {
