@@ -24,6 +24,9 @@ import (
 
 const panelDays = 30
 
+// panelLinks is how many links n clicks are of: a million for the 100 million of the budget, and as many clicks a link with fewer.
+func panelLinks(n int) int { return min(1_000_000, max(n/100, 1000)) }
+
 // panels measures what a dashboard asks about the last 30 days: believable clicks go through the spool,
 // enrichment and the engine, days are closed as they would have been, and each question is asked many
 // times with a memory limit of 1 GB. Beside it plain DuckDB answers the same from the Parquet files.
@@ -51,24 +54,23 @@ func (b *bench) panels(ctx context.Context) (err error) {
 		return err
 	}
 	closed := time.Now()
-	if err := putTags(ctx, db, max(n/20, 1000)); err != nil {
+	if err := putTags(ctx, db, panelLinks(n)); err != nil {
 		return err
 	}
 	files, err := filepath.Glob(filepath.Join(dir, "record", "clicks", "*", "*", "*.parquet"))
 	if err != nil {
 		return err
 	}
-	var size int64
-	for _, f := range files {
-		if info, err := os.Stat(f); err == nil {
-			size += info.Size()
-		}
+	size := sizeOf(files)
+	rollups, err := filepath.Glob(filepath.Join(dir, "record", "rollups", "*", "*.parquet"))
+	if err != nil {
+		return err
 	}
 	rows := db.Status(ctx).Rows
 	b.report.detail("panels", "clicks read, classified and stored", "%d at %s", rows, amount(float64(rows)/ingested.Sub(read).Seconds(), "clicks/s"))
 	b.report.detail("panels", "closing 30 days: Parquet and rollups", "%.0f s", closed.Sub(ingested).Seconds())
-	b.report.detail("panels", "Parquet", "%.1f bytes a click", float64(size)/float64(rows))
-	b.say("panels: %d clicks, %.0f s to make, %.0f s to read, %.0f s to close, %.1f B a click", rows, read.Sub(began).Seconds(), ingested.Sub(read).Seconds(), closed.Sub(ingested).Seconds(), float64(size)/float64(rows))
+	b.report.detail("panels", "Parquet", "%.1f bytes a click; rollups %.1f, hot.duckdb %.1f", float64(size)/float64(rows), float64(sizeOf(rollups))/float64(rows), float64(sizeOf([]string{filepath.Join(dir, "analytics", duckdb.FileName)}))/float64(rows))
+	b.say("panels: %d clicks, %.0f s to make, %.0f s to read, %.0f s to close, %.1f B a click, rollups %.1f", rows, read.Sub(began).Seconds(), ingested.Sub(read).Seconds(), closed.Sub(ingested).Seconds(), float64(size)/float64(rows), float64(sizeOf(rollups))/float64(rows))
 
 	zone, err := time.LoadLocation("Europe/Berlin")
 	if err != nil {
@@ -78,7 +80,7 @@ func (b *bench) panels(ctx context.Context) (err error) {
 	q := analytics.Query{Workspace: 1, Zone: zone, From: terse.MillisOf(from), To: terse.MillisOf(now), Interval: analytics.Day}
 	var worst float64
 	var worstName string
-	for _, p := range panelsOf(db, q) {
+	for _, p := range panelsOf(db, q, panelLinks(n)) {
 		times, err := askOften(ctx, pick(b, 40, 10), p.ask)
 		if e, ok := errors.AsType[*terse.Error](err); ok && e.Reason == "query_timeout" {
 			if p.counts {
@@ -115,7 +117,7 @@ func (b *bench) panels(ctx context.Context) (err error) {
 // seedSpool writes n clicks of the days before now.
 func seedSpool(dir string, n int, now time.Time) (err error) {
 	o := seed.Options{Links: 1_000_000, Clicks: n, Days: panelDays, Seed: 1, To: terse.MillisOf(now), Workspace: 1}
-	links := make([]seed.Link, min(o.Links, max(n/20, 1000)))
+	links := make([]seed.Link, panelLinks(n))
 	for i := range links {
 		links[i] = seed.Link{Number: terse.NewLinkNumber(1, 7, uint64(i)), Code: fmt.Sprintf("%07x", uint64(i)*2654435761%(1<<28))}
 		if i%2 == 0 {
@@ -183,7 +185,7 @@ func fillEngine(ctx context.Context, db *duckdb.DB, spool string) (err error) {
 func putTags(ctx context.Context, db *duckdb.DB, links int) error {
 	tags := []string{"sms", "email", "print", "vip"}
 	b := analytics.FactBatch{Reset: true, At: 1}
-	for i := 0; i < min(links, 1_000_000); i += 3 {
+	for i := 0; i < links; i += 3 {
 		b.Links = append(b.Links, analytics.LinkTags{Workspace: 1, Link: terse.NewLinkNumber(1, 7, uint64(i)), New: true, Tags: tags[i%4 : i%4+1]})
 	}
 	for i := 5; i <= 20; i += 5 {
@@ -205,7 +207,7 @@ type panel struct {
 	counts bool
 }
 
-func panelsOf(db *duckdb.DB, q analytics.Query) []panel {
+func panelsOf(db *duckdb.DB, q analytics.Query, links int) []panel {
 	with := func(change func(*analytics.Query)) analytics.Query {
 		c := q
 		change(&c)
@@ -233,7 +235,7 @@ func panelsOf(db *duckdb.DB, q analytics.Query) []panel {
 			return err
 		}, true},
 		{"one link: summary", summary(with(func(c *analytics.Query) { c.Scope.Link = terse.NewLinkNumber(1, 7, 0) })), true},
-		{"a quiet link: summary", summary(with(func(c *analytics.Query) { c.Scope.Link = terse.NewLinkNumber(1, 7, 40_000) })), true},
+		{"a quiet link: summary", summary(with(func(c *analytics.Query) { c.Scope.Link = terse.NewLinkNumber(1, 7, uint64(links/2)) })), true},
 		{"one campaign: chart", series(with(func(c *analytics.Query) { c.Scope.Campaign = 1 })), true},
 		{"totals of 100 links", func(ctx context.Context) error {
 			var links []terse.LinkNumber
@@ -255,12 +257,23 @@ func panelsOf(db *duckdb.DB, q analytics.Query) []panel {
 		}, true},
 		{"one tag: summary", summary(with(func(c *analytics.Query) { c.Scope.Tag = "vip" })), false},
 		{"by tag", by(analytics.Tag), false},
+		{"one tag: chart by day", series(with(func(c *analytics.Query) { c.Scope.Tag = "vip" })), false},
 		{"one filter: chart by day", series(with(func(c *analytics.Query) { c.Filters = []analytics.Filter{only(analytics.Country, "DE")} })), false},
 	}
 	for _, dim := range []analytics.Dimension{analytics.Link, analytics.Campaign, analytics.Country, analytics.Referrer, analytics.Source, analytics.Browser, analytics.Device, analytics.UTMSource, analytics.Destination} {
 		list = append(list, panel{"by " + string(dim), by(dim), true})
 	}
 	return list
+}
+
+// sizeOf returns the bytes of files.
+func sizeOf(files []string) (size int64) {
+	for _, f := range files {
+		if info, err := os.Stat(f); err == nil {
+			size += info.Size()
+		}
+	}
+	return size
 }
 
 // askOften asks n times and returns the times in ms.

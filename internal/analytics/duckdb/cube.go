@@ -22,20 +22,27 @@ import (
 //	rset   a row for each cell of a set
 //
 // A query takes the first cube that has all of its dimensions. rday says which cubes there are.
+//
+// The cube of links and campaigns answers for tags, which are theirs: whoever has which tag is looked up when a question
+// is asked, and the cells that have it are any cells.
 type cube struct {
 	dims []analytics.Dimension
+	// worth is how many rows of the cube are as good as one of another (defaultCubeShare).
+	worth int
 }
 
 var cubes = []cube{
-	{[]analytics.Dimension{analytics.Country, analytics.Language, analytics.Device, analytics.OS, analytics.Browser}},
-	{[]analytics.Dimension{analytics.Country, analytics.Language, analytics.Device, analytics.OS, analytics.Browser, analytics.Region, analytics.City}},
-	{[]analytics.Dimension{analytics.Country, analytics.Device, analytics.OS, analytics.Browser, analytics.Domain, analytics.Campaign, analytics.Trigger}},
+	{[]analytics.Dimension{analytics.Country, analytics.Language, analytics.Device, analytics.OS, analytics.Browser}, 1},
+	{[]analytics.Dimension{analytics.Country, analytics.Language, analytics.Device, analytics.OS, analytics.Browser, analytics.Region, analytics.City}, 1},
+	{[]analytics.Dimension{analytics.Country, analytics.Device, analytics.OS, analytics.Browser, analytics.Domain, analytics.Campaign, analytics.Trigger}, 1},
 	{[]analytics.Dimension{analytics.Country, analytics.Device, analytics.OS, analytics.Browser, analytics.Domain, analytics.Trigger, analytics.Referrer, analytics.Source,
-		analytics.UTMSource, analytics.UTMMedium, analytics.UTMCampaign}},
+		analytics.UTMSource, analytics.UTMMedium, analytics.UTMCampaign}, 1},
+	// Clicks of a tag are all over the file of a day, and most of its columns: a row for each of them would still be quicker.
+	{[]analytics.Dimension{analytics.Link, analytics.Campaign}, 3},
 }
 
-// defaultCubeShare: a workspace has a cube on days with at least so many clicks for each of the cube's rows. Clicks
-// of other days are as quick to read.
+// defaultCubeShare: a workspace has a cube on days with at least so many clicks for each of the cube's rows, divided by the
+// cube's worth. Clicks of other days are as quick to read.
 const defaultCubeShare = 3
 
 // What rset counts.
@@ -46,6 +53,9 @@ const (
 
 // has reports whether the cube can be asked by a dimension. The class of bots is in all of them.
 func (c cube) has(d analytics.Dimension) bool {
+	if d == analytics.Tag { // of links and campaigns
+		return c.has(analytics.Link) && c.has(analytics.Campaign)
+	}
 	return d == analytics.Bot || slices.Contains(c.dims, d)
 }
 
@@ -73,11 +83,11 @@ func emptyOf(d analytics.Dimension) string {
 func createCubes() []string {
 	var cols strings.Builder
 	for _, d := range cubeDimensions {
-		typ := "VARCHAR"
-		if d.Numeric() {
-			typ = "BIGINT"
+		typ := "VARCHAR NOT NULL"
+		if d.Numeric() { // version 2 had no link_id
+			typ = "BIGINT NOT NULL DEFAULT 0"
 		}
-		fmt.Fprintf(&cols, "%s %s NOT NULL, ", dimensionColumns[d], typ)
+		fmt.Fprintf(&cols, "%s %s, ", dimensionColumns[d], typ)
 	}
 	return []string{
 		"CREATE TABLE rcube (day BIGINT NOT NULL, workspace_id INTEGER NOT NULL, cube INTEGER NOT NULL, cell INTEGER NOT NULL, " + cols.String() +
@@ -130,9 +140,14 @@ func (r *rollup) cubing() []string {
 		}
 	}
 	const key = "day, workspace_id, cube"
-	add("CREATE TEMP TABLE numbered AS SELECT %s, h, row_number() OVER (PARTITION BY %s ORDER BY h)::INTEGER AS cell FROM (SELECT DISTINCT %s, h FROM cells)", key, key, key)
+	// Rows are stored in the order of their cells: those of a link lie together.
+	add("CREATE TEMP TABLE numbered AS SELECT %s, h, row_number() OVER (PARTITION BY %s ORDER BY link_id, h)::INTEGER AS cell FROM (SELECT DISTINCT %s, link_id, h FROM cells)", key, key, key)
+	var worth strings.Builder
+	for i, c := range cubes {
+		fmt.Fprintf(&worth, " WHEN %d THEN %d", i, c.worth)
+	}
 	add("CREATE TEMP TABLE new_cubes AS WITH sizes AS (SELECT %s, count(*) AS rows, sum(n) AS clicks FROM cells GROUP BY ALL), shared AS (SELECT %s, sum(len(cells)) AS rows FROM sets GROUP BY ALL) "+
-		"SELECT %s FROM sizes LEFT JOIN shared USING (%s) WHERE (sizes.rows + coalesce(shared.rows, 0)) * %d <= clicks", key, key, key, key, r.cubeShare)
+		"SELECT %s FROM sizes LEFT JOIN shared USING (%s) WHERE (sizes.rows + coalesce(shared.rows, 0)) * %d <= clicks * CASE cube%s END", key, key, key, key, r.cubeShare, worth.String())
 	names := columnNames(cubeDimensions)
 	add("CREATE TEMP TABLE new_rcube AS WITH a AS (SELECT %s, h, sum(visitors)::BIGINT AS visitors, sum(uniques)::BIGINT AS uniques FROM alone GROUP BY ALL) "+
 		"SELECT %s, cell, %s, bot, outcome, clicks, deduped, qr, CASE WHEN bot = 0 AND outcome = 'redirect' THEN coalesce(visitors, 0) ELSE 0 END AS visitors, CASE WHEN bot = 0 AND outcome = 'redirect' THEN coalesce(uniques, 0) ELSE 0 END AS uniques "+

@@ -21,12 +21,26 @@ import (
 // crossedQuery returns a random query of whole UTC days that a cube has.
 func crossedQuery(r *rand.Rand, c cube, events []clicks.Event) analytics.Query {
 	for {
-		dim := func() analytics.Dimension { return c.dims[r.IntN(len(c.dims))] }
-		q := analytics.Query{Workspace: enginetest.Workspace, From: enginetest.SpanFrom + terse.Millis(r.IntN(20))*dayMillis, Interval: analytics.Day, By: dim(), Limit: 1000,
-			Bots: []analytics.Bots{analytics.BotsExclude, analytics.BotsInclude, analytics.BotsOnly}[r.IntN(3)]}
+		dims := c.dims
+		if c.has(analytics.Tag) {
+			dims = append(slices.Clone(dims), analytics.Tag)
+		}
+		dim := func() analytics.Dimension { return dims[r.IntN(len(dims))] }
+		by := dim()
+		for by == analytics.Link { // no cube knows what links are called
+			by = dim()
+		}
+		q := analytics.Query{Workspace: enginetest.Workspace, From: enginetest.SpanFrom + terse.Millis(r.IntN(20))*dayMillis, Interval: analytics.Day, By: by, Limit: 1000,
+			Metric: []analytics.Metric{analytics.Clicks, analytics.Visitors}[r.IntN(2)],
+			Bots:   []analytics.Bots{analytics.BotsExclude, analytics.BotsInclude, analytics.BotsOnly}[r.IntN(3)]}
 		q.To = q.From + terse.Millis(1+r.IntN(30))*dayMillis
 		sample := &events[r.IntN(len(events))]
-		if c.has(analytics.Campaign) && r.IntN(3) == 0 {
+		tag := func() string { return []string{"sms", "vip", "a,b", "spring", "", "no such tag"}[r.IntN(6)] }
+		if c.has(analytics.Tag) && r.IntN(2) == 0 {
+			q.Scope.Tag = tag()
+		} else if c.has(analytics.Link) && r.IntN(4) == 0 {
+			q.Scope.Link = sample.Link
+		} else if c.has(analytics.Campaign) && r.IntN(3) == 0 {
 			q.Scope.Campaign = sample.Campaign
 		} else if c.has(analytics.Domain) && r.IntN(3) == 0 {
 			q.Scope.Domain = sample.Domain
@@ -34,7 +48,11 @@ func crossedQuery(r *rand.Rand, c cube, events []clicks.Event) analytics.Query {
 		for range 1 + r.IntN(3) {
 			f := analytics.Filter{Dim: dim(), Not: r.IntN(3) == 0}
 			for range 1 + r.IntN(3) {
-				f.Values = append(f.Values, f.Dim.Of(&events[r.IntN(len(events))]))
+				if f.Dim == analytics.Tag {
+					f.Values = append(f.Values, tag())
+				} else {
+					f.Values = append(f.Values, f.Dim.Of(&events[r.IntN(len(events))]))
+				}
 			}
 			q.Filters = append(q.Filters, f)
 		}
@@ -73,6 +91,7 @@ func sameCrossed(t *testing.T, d *DB, ref analytics.Engine, q analytics.Query) {
 func TestCubes(t *testing.T) {
 	events := enginetest.Events(42, 6000)
 	d, ref := closed(t, Options{}, events), enginetest.NewReference(events)
+	tellTags(t, events, d, ref)
 	r := rand.New(rand.NewPCG(42, 3))
 	fromCubes := 0
 	for range 12 {
@@ -149,46 +168,65 @@ func TestSmallDays(t *testing.T) {
 	}
 }
 
-// downgrade makes of a database, and of the rollups in its record, what the version before cubes had.
-func downgrade(t *testing.T, d *DB) {
+// downgrade makes of a database, and of the rollups in its record, what an earlier version had: 1 no cubes, 2 none of links.
+func downgrade(t *testing.T, d *DB, version int) {
 	t.Helper()
-	exec := func(q string) {
-		t.Helper()
-		if err := d.exec(t.Context(), q); err != nil {
-			t.Fatal(err)
-		}
+	before := map[string]string{"rday": "* EXCLUDE (cubes)", "r15": "*", "rdim": "*", "rlink": "*"}
+	was := []string{"DROP TABLE rcube", "DROP TABLE rset", "ALTER TABLE rday DROP COLUMN cubes", "ALTER TABLE rolled DROP COLUMN version", `UPDATE meta SET "value" = '2' WHERE "key" = 'schema'`}
+	if version == 2 {
+		before = map[string]string{"rday": "* REPLACE (cubes & 15 AS cubes)", "r15": "*", "rdim": "*", "rlink": "*", "rcube": "* EXCLUDE (link_id)", "rset": "*"}
+		was = []string{"DELETE FROM rcube WHERE cube = 4", "DELETE FROM rset WHERE cube = 4", "UPDATE rday SET cubes = cubes & 15", "COMMIT", "BEGIN", "ALTER TABLE rcube DROP COLUMN link_id", "UPDATE rolled SET version = 2",
+			`UPDATE meta SET "value" = '3' WHERE "key" = 'schema'`}
 	}
 	for day := range d.rolled {
-		for _, table := range cubeTables {
-			if err := os.Remove(d.rollupFile(day, table)); err != nil {
-				t.Fatal(err)
+		for _, table := range rollupTables {
+			path := d.rollupFile(day, table)
+			if before[table] == "" {
+				must(t, os.Remove(path))
+				continue
 			}
-		}
-		for _, table := range []string{"rday", "r15", "rdim", "rlink"} {
-			keys, err := d.parquetKeys(t.Context(), d.rollupFile(day, table))
-			if err != nil {
-				t.Fatal(err)
+			keys, err := d.parquetKeys(t.Context(), path)
+			must(t, err)
+			if delete(keys, rollupVersionKey); version > 1 {
+				keys[rollupVersionKey] = fmt.Sprint(version)
 			}
-			rows := "SELECT * FROM " + parquet(quote(d.rollupFile(day, table)))
-			if table == "rday" {
-				rows = "SELECT * EXCLUDE (cubes) FROM " + parquet(quote(d.rollupFile(day, table)))
+			rows := "SELECT " + before[table] + " FROM " + parquet(quote(path))
+			if slices.Contains(cubeTables, table) {
+				rows += " WHERE cube < 4"
 			}
-			if err := d.copyTo(t.Context(), d.readers, rows, d.rollupFile(day, table), map[string]string{"terse_of": keys["terse_of"]}); err != nil {
-				t.Fatal(err)
-			}
+			must(t, d.copyTo(t.Context(), d.readers, rows, path, keys))
 		}
 	}
-	for _, q := range []string{"BEGIN", "DROP TABLE rcube", "DROP TABLE rset", "ALTER TABLE rday DROP COLUMN cubes", "ALTER TABLE rolled DROP COLUMN version", `UPDATE meta SET "value" = '2' WHERE "key" = 'schema'`, "COMMIT"} {
-		exec(q)
+	for _, q := range slices.Concat([]string{"BEGIN"}, was, []string{"COMMIT"}) {
+		must(t, d.exec(t.Context(), q))
 	}
 }
 
-// TestUpgrade: a database without cubes, or a record without them and no database, answers as before, and has them after a while.
+// tellTags tells engines the tags of links and campaigns.
+func tellTags(t *testing.T, events []clicks.Event, engines ...analytics.Engine) {
+	t.Helper()
+	b := enginetest.Facts(42, events)
+	b.Reset, b.At, b.Conversions = true, 1, nil
+	for _, e := range engines {
+		must(t, e.(analytics.FactSink).PutFacts(t.Context(), b))
+	}
+}
+
+// TestUpgrade: a database without some cubes, or a record without them and no database, answers as before, and has them after a while.
 func TestUpgrade(t *testing.T) {
-	events := enginetest.Events(42, 4000)
-	ref := enginetest.NewReference(events)
-	for _, lost := range []bool{false, true} {
-		t.Run(fmt.Sprintf("lost=%v", lost), func(t *testing.T) {
+	all := enginetest.Events(42, 4000)
+	few := without(all, func(ev *clicks.Event) bool {
+		return dayOf(ev.At) < dayOf(terse.MillisOf(inSpan))-3 || dayOf(ev.At) > dayOf(terse.MillisOf(inSpan))
+	})
+	for _, test := range []struct {
+		version int
+		lost    bool
+		events  []clicks.Event
+		closed  int
+	}{{1, false, all, 18}, {1, true, few, 3}, {2, false, few, 3}, {2, true, few, 3}} { // all: so many that totals are merged
+		lost, events := test.lost, test.events
+		t.Run(fmt.Sprintf("version=%d,lost=%v", test.version, lost), func(t *testing.T) {
+			ref := enginetest.NewReference(events)
 			o := Options{Dir: t.TempDir(), Record: t.TempDir(), Clock: leapsFrom(inSpan), MemoryLimit: 512 << 20, SweepLinks: -1, scopeRows: 20, cubeShare: -1}
 			old, err := Open(t.Context(), o)
 			if err != nil {
@@ -196,7 +234,7 @@ func TestUpgrade(t *testing.T) {
 			}
 			ingest(t, old, &sliceSource{events: events})
 			maintain(t, old)
-			downgrade(t, old)
+			downgrade(t, old, test.version)
 			if err := old.Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -209,16 +247,17 @@ func TestUpgrade(t *testing.T) {
 			if lost {
 				ingest(t, d, &sliceSource{events: events})
 			}
-			if len(d.rolled) != 18 || len(d.outdated) != 18 {
+			if len(d.rolled) != test.closed || len(d.outdated) != test.closed || (d.merged >= 0) != (test.closed > mergeAfter) {
 				t.Fatalf("%d days in rollups, %d of an earlier version", len(d.rolled), len(d.outdated))
 			}
 			merged := d.merged
 			r := rand.New(rand.NewPCG(42, 5))
 			sameCrossed(t, d, ref, crossedQuery(r, cubes[0], events))
 			enginetest.Compare(t, d, events, 5, 4)
+			tellTags(t, events, d, ref)
 			d.o.renewClicks = d.clicksOn(dayOf(terse.MillisOf(inSpan)) - 1) // that day alone, the last that is closed
 			maintain(t, d)
-			if len(d.outdated) != 17 {
+			if len(d.outdated) != test.closed-1 {
 				t.Fatalf("%d days of an earlier version after one was renewed", len(d.outdated))
 			}
 			sameCrossed(t, d, ref, crossedQuery(r, cubes[0], events)) // of both versions
@@ -227,13 +266,17 @@ func TestUpgrade(t *testing.T) {
 			if len(d.outdated) != 0 {
 				t.Fatalf("%d days of an earlier version after all were renewed", len(d.outdated))
 			}
-			if len(d.rolled) != 18 || !lost && d.merged != merged {
+			if len(d.rolled) != test.closed || !lost && d.merged != merged {
 				t.Errorf("%d days in rollups, totals up to %d", len(d.rolled), d.merged)
 			}
 			for _, c := range cubes {
 				sameCrossed(t, d, ref, crossedQuery(r, c, events))
 			}
-			enginetest.Compare(t, d, events, 6, 4)
+			var n int
+			must(t, d.readers.QueryRowContext(t.Context(), fmt.Sprintf("SELECT count(DISTINCT day) FROM rday WHERE cubes = %d AND scope = %d", 1<<len(cubes)-1, scopeWorkspace)).Scan(&n))
+			if n != test.closed {
+				t.Errorf("%d days have all cubes", n)
+			}
 		})
 	}
 }
@@ -252,7 +295,7 @@ func TestRenew(t *testing.T) {
 	maintain(t, d)
 	want, err := d.Summary(t.Context(), everything())
 	must(t, err)
-	downgrade(t, d)
+	downgrade(t, d, 1)
 	must(t, d.Close())
 	check := func(step string, d *DB, outdated int) {
 		t.Helper()

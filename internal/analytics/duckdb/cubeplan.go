@@ -20,7 +20,7 @@ type cubeDays struct {
 
 // cubesOf returns the cubes that have all dimensions of a query that groups by one, "" for none, by number.
 func cubesOf(q analytics.Query, by analytics.Dimension) (list []int) {
-	if q.Scope.Link != 0 || q.Scope.Tag != "" || !q.RedirectsOnly() {
+	if by == analytics.Link || !q.RedirectsOnly() { // what links are called is not in them
 		return nil
 	}
 	var need []analytics.Dimension
@@ -29,6 +29,12 @@ func cubesOf(q analytics.Query, by analytics.Dimension) (list []int) {
 	}
 	if by != "" {
 		need = append(need, by)
+	}
+	if q.Scope.Link != 0 {
+		need = append(need, analytics.Link)
+	}
+	if q.Scope.Tag != "" {
+		need = append(need, analytics.Tag)
 	}
 	if q.Scope.Campaign != 0 {
 		need = append(need, analytics.Campaign)
@@ -132,12 +138,26 @@ func (s *statement) cubedSummary(c cubeDays, q analytics.Query) string {
 
 // cubedBreakdown returns the SELECT of the days of a Breakdown that are in a cube: k, c, v, l, other.
 func (s *statement) cubedBreakdown(c cubeDays, q analytics.Query) string {
+	if q.By == analytics.Tag {
+		return s.cubedTags(c, q)
+	}
 	key, cells := columnOf(q.By, true), s.cells(c, q)+s.search(q)
 	text := fmt.Sprintf("SELECT %s AS k, sum(clicks) AS c, sum(visitors) AS v, '' AS l, false AS other FROM rcube WHERE %s AND %s AND %s GROUP BY k", key, cells, s.redirected(q), chosen(q.Bots))
 	if q.Bots == analytics.BotsOnly {
 		return text
 	}
 	return text + fmt.Sprintf("\nUNION ALL SELECT k, 0, sum(n), '', false FROM %s GROUP BY k", together(c, q, cells, key, strconv.Itoa(setVisitors)))
+}
+
+// cubedTags is cubedBreakdown by tag: the tags of each cell are looked up once.
+func (s *statement) cubedTags(c cubeDays, q analytics.Query) string {
+	cells := fmt.Sprintf("(SELECT day, cell, link_id, campaign_id, bot = 0 AND outcome = 'redirect' AS people, clicks, visitors FROM rcube WHERE %s AND %s AND %s)", s.cells(c, q), s.redirected(q), chosen(q.Bots))
+	text := "SELECT k, sum(clicks) AS c, sum(visitors) AS v, '' AS l, false AS other FROM t GROUP BY k"
+	if q.Bots != analytics.BotsOnly {
+		text += fmt.Sprintf("\nUNION ALL SELECT k, 0, sum(n), '', false FROM (SELECT DISTINCT r.day, set_no, n, k FROM rset r JOIN t ON r.day = t.day AND r.cell = t.cell AND t.people "+
+			"WHERE r.%s AND r.workspace_id = %s AND r.cube = %d AND kind = %d) GROUP BY k", dayList(c.days), number(q.Workspace), c.cube, setVisitors)
+	}
+	return "SELECT * FROM (WITH t AS MATERIALIZED (SELECT * FROM " + s.byTag(q.Workspace, cells) + " WHERE true" + s.search(q) + ") " + text + ")"
 }
 
 // cubedTimeseries returns the SELECT of the days of a Timeseries that are in a cube, each of them within one point: day,

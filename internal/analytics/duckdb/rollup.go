@@ -98,8 +98,9 @@ func createRollups() []string {
 // rollupTables begin with the one whose file is written last.
 var rollupTables = []string{"rday", "r15", "rdim", "rlink", "rcube", "rset"}
 
-// rollupVersion is what rollups are made as now; days of an earlier version are rolled up again (outdated). Version 1 had no cubes.
-const rollupVersion = 2
+// rollupVersion is what rollups are made as now; days of an earlier version are rolled up again (outdated). Version 1 had no cubes,
+// version 2 none of links and campaigns.
+const rollupVersion = 3
 
 // rollupVersionKey is the note of the version in the footer of a file; version 1 had none.
 const rollupVersionKey = "terse_version"
