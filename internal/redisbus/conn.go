@@ -14,7 +14,8 @@ import (
 
 // conn is a client of a server, made when it is needed.
 type conn struct {
-	option rueidis.ClientOption
+	option  rueidis.ClientOption
+	sockets *sockets
 
 	mu      sync.Mutex
 	client  rueidis.Client // nil: not connected
@@ -24,7 +25,11 @@ type conn struct {
 	closed  bool
 }
 
-func newConn(option rueidis.ClientOption) conn { return conn{option: option, err: errNotConnected} }
+func newConn(option rueidis.ClientOption) conn {
+	s := new(sockets)
+	s.keep(&option)
+	return conn{option: option, sockets: s, err: errNotConnected}
+}
 
 var (
 	errNotConnected = &terse.Error{Code: terse.CodeUnavailable, Message: "redis is not connected"}
@@ -88,4 +93,5 @@ func (c *conn) Close() {
 	if client != nil {
 		client.Close()
 	}
+	c.sockets.close()
 }

@@ -126,6 +126,39 @@ func TestCut(t *testing.T) {
 	}
 }
 
+// TestCloseWhileDialing: a connection that is being made while the client is closed does not stay open.
+func TestCloseWhileDialing(t *testing.T) {
+	proxy, through := testengine.NewProxy(t, testengine.Address(t, testengine.Redis))
+	b := newBus(t, through, newPrefix())
+	publish(t, b, "x")
+	open := func() int {
+		b.sockets.mu.Lock()
+		defer b.sockets.mu.Unlock()
+		return len(b.sockets.open)
+	}
+	if open() == 0 {
+		t.Fatal("the connection in use is not known")
+	}
+	proxy.Drop()
+	for open() > 0 {
+		<-time.After(time.Millisecond)
+	}
+	proxy.Hold()
+	done := make(chan error)
+	go func() { done <- b.Publish(context.Background(), []byte("y")) }()
+	for open() == 0 { // it has dialled and waits for the first answer
+		<-time.After(time.Millisecond)
+	}
+	b.Close()
+	proxy.Pass()
+	if err := within(t, done, "publish"); err == nil {
+		t.Error("published by a client that is closed")
+	}
+	if n := open(); n != 0 {
+		t.Errorf("%d connections are open after Close", n)
+	}
+}
+
 // TestAway: a server that refuses, is killed and comes back empty.
 func TestAway(t *testing.T) {
 	s := testengine.NewRedis(t)
