@@ -15,6 +15,7 @@ type Node struct {
 	Version         string    `json:"version"`
 	RedirectAddress string    `json:"redirect_address,omitzero"` // for the owner key
 	ControlAddress  string    `json:"control_address,omitzero"`
+	URL             string    `json:"url,omitzero"` // where other nodes reach its control plane; "": nowhere
 	StartedAt       time.Time `json:"started_at,omitzero"`
 	SeenAt          time.Time `json:"seen_at,omitzero"` // of its last heartbeat, by its own clock
 	Self            bool      `json:"self"`             // it is the one that answered

@@ -36,6 +36,7 @@ import (
 	"github.com/terselink/terse/internal/limit"
 	"github.com/terselink/terse/internal/links"
 	"github.com/terselink/terse/internal/live"
+	"github.com/terselink/terse/internal/peers"
 	"github.com/terselink/terse/internal/shares"
 )
 
@@ -53,6 +54,8 @@ type Options struct {
 	Schedules *exports.Scheduler  // nil: as Exports
 	Live      *live.Hub           // nil: the live view answers 503 analytics_disabled
 	Nodes     Nodes               // required
+	Node      string              // the id of this node in jobs and uploads; "": no other node uses the store
+	Peers     *peers.Client       // asks other nodes for what they have; nil: nobody does
 	Ready     func() []Check      // nil: always ready
 	Metrics   prometheus.Gatherer // nil: no /metrics
 	ClientIP  *clientip.Resolver  // nil: the peer of the connection is the client

@@ -38,6 +38,7 @@ import (
 	"github.com/terselink/terse/internal/live"
 	"github.com/terselink/terse/internal/nodes"
 	"github.com/terselink/terse/internal/outbound"
+	"github.com/terselink/terse/internal/peers"
 	"github.com/terselink/terse/internal/store/memstore"
 )
 
@@ -81,6 +82,12 @@ type options struct {
 	ticket   func() (string, terse.Millis, error)
 
 	heartbeat time.Duration
+
+	// For a node of several.
+	node   string
+	store  terse.Store
+	others *directory
+	noJobs bool
 }
 
 // setup starts a control plane.
@@ -90,7 +97,9 @@ func setup(t testing.TB, o options) *bench {
 	b := &bench{t: t, engine: &fakeEngine{}}
 	b.now.Store(time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC).UnixMilli())
 	b.checks.Store(&[]api.Check{})
-	b.store = memstore.New(b.clock)
+	if b.store = o.store; b.store == nil {
+		b.store = memstore.New(b.clock)
+	}
 	if o.wrap != nil {
 		b.store = o.wrap(b.store)
 	}
@@ -113,7 +122,7 @@ func setup(t testing.TB, o options) *bench {
 	metrics := prometheus.NewRegistry()
 	linkService := links.New(links.Options{Store: b.store, Domains: reg, Workspaces: b.auth.Settings, Clock: b.clock, Log: log})
 	b.jobs, err = jobs.Open(ctx, jobs.Options{
-		Store: b.store, Links: linkService, Send: outbound.New(outbound.Options{}), Dir: t.TempDir(), Clock: b.clock, Log: log, Workers: 1, MaxUpload: 1 << 20,
+		Node: o.node, Store: b.store, Links: linkService, Send: outbound.New(outbound.Options{}), Dir: t.TempDir(), Clock: b.clock, Log: log, Workers: 1, MaxUpload: 1 << 20,
 		Workspaces: func(context.Context, terse.WorkspaceID, int) ([]terse.WorkspaceID, error) { return nil, nil },
 	})
 	if err != nil {
@@ -125,7 +134,7 @@ func setup(t testing.TB, o options) *bench {
 		}
 	})
 	b.exports, err = exports.Open(exports.Options{
-		Store: b.store, Source: b.engine, Dir: t.TempDir(), Clock: b.clock, Log: log,
+		Node: o.node, Store: b.store, Source: b.engine, Dir: t.TempDir(), Clock: b.clock, Log: log,
 		Workspaces: func(_ context.Context, after terse.WorkspaceID, _ int) ([]terse.WorkspaceID, error) {
 			if after > 0 {
 				return nil, nil
@@ -169,6 +178,14 @@ func setup(t testing.TB, o options) *bench {
 	if o.noEngine {
 		ao.Analytics = nil
 	}
+	if o.noJobs {
+		ao.Jobs = nil
+	}
+	if o.others != nil {
+		ao.Node, ao.Nodes = o.node, o.others
+		ao.Peers = peers.New(peers.Options{Nodes: o.others, Self: o.node})
+		t.Cleanup(ao.Peers.Close)
+	}
 	if b.server, err = api.New(ao); err != nil {
 		t.Fatal(err)
 	}
@@ -178,6 +195,13 @@ func setup(t testing.TB, o options) *bench {
 	srv.Start()
 	t.Cleanup(srv.Close)
 	b.url, b.client = srv.URL, srv.Client()
+	if o.others != nil {
+		roles := []string{"control"}
+		if !o.noJobs {
+			roles = append(roles, "worker")
+		}
+		o.others.set(nodes.Seen{Node: nodes.Node{ID: o.node, Name: "name of " + o.node, Roles: roles, URL: srv.URL}, State: nodes.Alive})
+	}
 	return b
 }
 

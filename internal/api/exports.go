@@ -13,6 +13,7 @@ import (
 	"github.com/terselink/terse/internal/auth"
 	"github.com/terselink/terse/internal/export"
 	"github.com/terselink/terse/internal/exports"
+	"github.com/terselink/terse/internal/peers"
 )
 
 // Export is a file of clicks that is made in the background.
@@ -210,6 +211,13 @@ func (s *Server) exportFile(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	f, e, err := m.File(r.Context(), workspace, r.PathValue("id"), r.PathValue("token"))
+	if there, ok := errors.AsType[*exports.OtherNodeError](err); ok && there.Node != "" && s.mayPassOn(r) {
+		var t *peers.Target
+		if t, err = s.target(r.Context(), there.Node, there); err == nil {
+			s.passOn(w, r, c, op, t)
+			return
+		}
+	}
 	if err != nil {
 		s.refuse(w, c, toProblem(op, err))
 		return

@@ -109,19 +109,19 @@ type jobOutput struct {
 func (s *Server) registerJobs() {
 	register(s, operation{
 		ID: "createJob", Method: http.MethodPost, Path: "/api/v1/jobs", Tag: "Jobs", Scope: auth.ScopeLinksWrite, Status: http.StatusCreated,
-		Summary: "Make a job of an upload", Description: "It runs by itself, also over restarts of the server. Follow it with GET or its events.", Errors: []int{409},
+		Summary: "Make a job of an upload", Description: "It runs by itself, also over restarts of the server. Follow it with GET or its events.", Errors: []int{409}, owner: ownerOfNewJob,
 	}, s.createJob)
 	register(s, operation{
 		ID: "listJobs", Method: http.MethodGet, Path: "/api/v1/jobs", Tag: "Jobs", Scope: auth.ScopeLinksRead, Status: http.StatusOK,
-		Summary: "List jobs, the newest first",
+		Summary: "List jobs, the newest first", Description: "Those of all nodes. The progress of one that runs on a node which does not answer is as it was when the job began.",
 	}, s.listJobs)
 	register(s, operation{
 		ID: "getJob", Method: http.MethodGet, Path: "/api/v1/jobs/{id}", Tag: "Jobs", Scope: auth.ScopeLinksRead, Status: http.StatusOK,
-		Summary: "Get a job", Errors: []int{409},
+		Summary: "Get a job", Errors: []int{409}, owner: ownerOfJob,
 	}, s.getJob)
 	register(s, operation{
 		ID: "deleteJob", Method: http.MethodDelete, Path: "/api/v1/jobs/{id}", Tag: "Jobs", Scope: auth.ScopeLinksWrite, Status: http.StatusNoContent,
-		Summary: "Delete a job that does not run, with its results", Description: "Its links stay.", Errors: []int{409},
+		Summary: "Delete a job that does not run, with its results", Description: "Its links stay.", Errors: []int{409}, owner: ownerOfJob,
 	}, s.deleteJob)
 	type action func(*jobs.Manager, context.Context, terse.WorkspaceID, string) (jobs.Snapshot, error)
 	for _, a := range []struct {
@@ -135,7 +135,7 @@ func (s *Server) registerJobs() {
 	} {
 		register(s, operation{
 			ID: a.name + "Job", Method: http.MethodPost, Path: "/api/v1/jobs/{id}/" + a.name, Tag: "Jobs", Scope: auth.ScopeLinksWrite, Status: http.StatusOK,
-			Summary: a.summary, Description: a.description, Errors: []int{409, 410},
+			Summary: a.summary, Description: a.description, Errors: []int{409, 410}, owner: ownerOfJob,
 		}, func(ctx context.Context, c *call, in *idPath) (*jobOutput, error) {
 			m, err := s.jobManager()
 			if err != nil {
@@ -157,7 +157,7 @@ func (s *Server) registerJobs() {
 	} {
 		doc := s.mountRaw(operation{
 			ID: "getJob" + map[bool]string{false: "Result", true: "Errors"}[f.errors], Method: http.MethodGet, Path: "/api/v1/jobs/{id}/" + f.name, Tag: "Jobs",
-			Scope: auth.ScopeLinksRead, Status: http.StatusOK, Summary: f.summary, Description: "Understands Range. Without it Accept-Encoding zstd or gzip compresses the answer.", Errors: []int{409}, stream: true,
+			Scope: auth.ScopeLinksRead, Status: http.StatusOK, Summary: f.summary, Description: "Understands Range. Without it Accept-Encoding zstd or gzip compresses the answer.", Errors: []int{409}, owner: ownerOfJob, stream: true,
 		}, func(w http.ResponseWriter, r *http.Request) error { return s.jobFile(w, r, f.errors) })
 		text := &huma.Schema{Type: huma.TypeString}
 		doc.Responses["200"] = &huma.Response{Description: "One result a row", Content: map[string]*huma.MediaType{typeNDJSON: {Schema: text}, typeCSV: {Schema: text}}}
@@ -169,7 +169,7 @@ func (s *Server) registerJobs() {
 	doc := s.mountRaw(operation{
 		ID: "jobEvents", Method: http.MethodGet, Path: "/api/v1/jobs/{id}/events", Tag: "Jobs", Scope: auth.ScopeLinksRead, Status: http.StatusOK,
 		Summary:     "Follow a job",
-		Description: "Server-sent events named job, each the whole job: at once, then at most every 500 ms when it has changed. The stream ends after the event of its end. With Last-Event-ID, what that event said is not said again; 204 if it was that of the end.", Errors: []int{409}, stream: true,
+		Description: "Server-sent events named job, each the whole job: at once, then at most every 500 ms when it has changed. The stream ends after the event of its end. With Last-Event-ID, what that event said is not said again; 204 if it was that of the end.", Errors: []int{409}, owner: ownerOfJob, stream: true,
 	}, s.jobEvents)
 	doc.Responses["200"] = &huma.Response{Description: "Events", Content: map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}}}}
 	s.huma.OpenAPI().AddOperation(doc)
@@ -270,19 +270,6 @@ func (s *Server) createJob(ctx context.Context, c *call, in *struct{ Body NewJob
 		return nil, err
 	}
 	return &jobOutput{Location: location(&j), Body: show(&j)}, nil
-}
-
-func (s *Server) listJobs(_ context.Context, c *call, in *pageInput) (*listOutput[*Job], error) {
-	m, err := s.jobManager()
-	if err != nil {
-		return nil, err
-	}
-	limit, err := pageSize(in.Limit)
-	if err != nil {
-		return nil, err
-	}
-	list := m.List(c.workspace, in.Cursor, limit+1)
-	return &listOutput[*Job]{Body: page(list, limit, showJob, func(j *jobs.Snapshot) string { return j.ID })}, nil
 }
 
 func (s *Server) getJob(_ context.Context, c *call, in *idPath) (*jobOutput, error) {

@@ -23,6 +23,7 @@ type Node struct {
 	Version         string    `json:"version"`
 	RedirectAddress string    `json:"redirect_address,omitempty" doc:"Where its redirect plane listens."`
 	ControlAddress  string    `json:"control_address,omitempty" doc:"Where its control plane listens."`
+	URL             string    `json:"url,omitempty" doc:"Where other nodes reach its control plane, to pass requests on; absent: nowhere."`
 	StartedAt       time.Time `json:"started_at"`
 	SeenAt          time.Time `json:"seen_at" doc:"When its last heartbeat was written, by its own clock."`
 	Self            bool      `json:"self" doc:"It is the node that answers."`
@@ -48,7 +49,7 @@ func (s *Server) listNodes(ctx context.Context, c *call, _ *struct{}) (*listOutp
 			ID: n.ID, Name: n.Name, Roles: n.Roles, State: string(n.State), Version: n.Version, StartedAt: n.StartedAt.Time(), SeenAt: n.SeenAt.Time(), Self: n.Self,
 		}
 		if c.who.Owner { // the machines of the operator are no business of a workspace
-			out.Body.Data[i].RedirectAddress, out.Body.Data[i].ControlAddress = n.RedirectAddr, n.ControlAddr
+			out.Body.Data[i].RedirectAddress, out.Body.Data[i].ControlAddress, out.Body.Data[i].URL = n.RedirectAddr, n.ControlAddr, n.URL
 		}
 	}
 	return out, nil

@@ -43,6 +43,7 @@ type operation struct {
 	Status      int        // of success
 	Errors      []int      // beyond those that any operation may give
 
+	owner    ownerFunc     // finds the node that has what a request is about; nil: any node will do
 	limit    time.Duration // of the work; 0: callTimeout
 	jsonBody bool
 	stream   bool // bulk: the handler reads the body itself, without a deadline for the whole
@@ -146,7 +147,7 @@ func (s *Server) mount(op *operation, h http.HandlerFunc) {
 		if op.stream {
 			// The handler sets deadlines as it goes. A writer without deadlines, as in tests, is fine.
 			_ = rc.SetWriteDeadline(time.Time{})
-			h(w, r)
+			s.nearest(c, r, nil, h)(w, r)
 			return
 		}
 		limit := callTimeout
@@ -161,6 +162,7 @@ func (s *Server) mount(op *operation, h http.HandlerFunc) {
 			_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout))
 		}
 		c.query = r.URL.Query()
+		h := h
 		if op.jsonBody {
 			body, p := readJSON(r)
 			if p != nil {
@@ -170,10 +172,13 @@ func (s *Server) mount(op *operation, h http.HandlerFunc) {
 			// A deadline that passes now would end the context of a slow operation.
 			_ = rc.SetReadDeadline(time.Time{})
 			r.Body = io.NopCloser(bytes.NewReader(body))
+			h = s.nearest(c, r, body, h)
 			if r.Header.Get(idempotencyHeader) != "" && op.Method == http.MethodPost {
 				s.serveOnce(w, r, c, body, h)
 				return
 			}
+		} else {
+			h = s.nearest(c, r, nil, h)
 		}
 		h(w, r)
 	})

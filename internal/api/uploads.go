@@ -50,21 +50,21 @@ var appendUpload = operation{
 	Summary: "Send bytes of an upload",
 	Description: "The body is any number of bytes that follow those the server has; Upload-Offset says how many these are. " +
 		"What the answer counts is on disk. After a cut connection, ask with HEAD where to go on. A wrong offset is answered with 409 and the right one in Upload-Offset.",
-	Errors: []int{409}, stream: true,
+	Errors: []int{409}, owner: ownerOfUpload, stream: true,
 }
 
 func (s *Server) registerUploads() {
 	register(s, operation{
 		ID: "createUpload", Method: http.MethodPost, Path: "/api/v1/uploads", Tag: "Jobs", Scope: auth.ScopeLinksWrite, Status: http.StatusCreated,
-		Summary: "Begin an upload", Description: "Its bytes follow with PATCH, in as many requests as it takes.",
+		Summary: "Begin an upload", Description: "Its bytes follow with PATCH, in as many requests as it takes.", owner: ownerOfNewUpload,
 	}, s.createUpload)
 	register(s, operation{
 		ID: "getUpload", Method: http.MethodGet, Path: "/api/v1/uploads/{id}", Tag: "Jobs", Scope: auth.ScopeLinksRead, Status: http.StatusOK,
-		Summary: "Get an upload: where it goes on",
+		Summary: "Get an upload: where it goes on", Errors: []int{409}, owner: ownerOfUpload,
 	}, s.getUpload)
 	register(s, operation{
 		ID: "deleteUpload", Method: http.MethodDelete, Path: "/api/v1/uploads/{id}", Tag: "Jobs", Scope: auth.ScopeLinksWrite, Status: http.StatusNoContent,
-		Summary: "Delete an upload that no job needs", Errors: []int{409},
+		Summary: "Delete an upload that no job needs", Errors: []int{409}, owner: ownerOfUpload,
 	}, s.deleteUpload)
 	doc := s.mountRaw(appendUpload, s.appendUpload)
 	doc.Parameters = append(doc.Parameters, &huma.Param{

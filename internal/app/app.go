@@ -590,8 +590,16 @@ func (s *server) startControl(ctx context.Context, a *auth.Service, l *links.Ser
 	if err := s.patiently(ctx, func() (err error) { edges, err = s.forEdges(ctx); return err }); err != nil {
 		return err
 	}
+	node, err := s.sharedNode()
+	if err != nil {
+		return err
+	}
+	others, err := s.openPeers()
+	if err != nil {
+		return err
+	}
 	handler, err := api.New(api.Options{
-		Store: s.store, Links: l, Domains: s.domains, Auth: a, Analytics: engine, Ready: s.checks, Metrics: s.registry, Ticket: ticket,
+		Node: node, Peers: others, Store: s.store, Links: l, Domains: s.domains, Auth: a, Analytics: engine, Ready: s.checks, Metrics: s.registry, Ticket: ticket,
 		Nodes: s.nodes, Jobs: s.jobs, Live: s.live, Exports: s.exports, Schedules: s.schedules, Places: s.places, ClientIP: client, Clock: s.clock, Log: s.log, MaxBulkBytes: int64(s.cfg.Bulk.MaxBytes),
 		TellFailure: s.tellFailure(), Edge: edges,
 		System: api.System{Version: s.o.Version, Shape: s.engine.shape, Roles: s.cfg.Role},
@@ -631,6 +639,9 @@ func (s *server) startControl(ctx context.Context, a *auth.Service, l *links.Ser
 		s.background.Wait()
 		return errors.Join(redirectErr, controlErr)
 	})
+	if others != nil { // before the planes: events that are passed on would hold them open
+		s.onStop("requests to other nodes", func(context.Context) error { others.Close(); return nil })
+	}
 	return nil
 }
 

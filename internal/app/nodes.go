@@ -2,10 +2,13 @@ package app
 
 import (
 	"context"
+	"net/netip"
 	"os"
+	"strings"
 
 	"github.com/terselink/terse/internal/fence"
 	"github.com/terselink/terse/internal/nodes"
+	"github.com/terselink/terse/internal/peers"
 )
 
 // Duties that one process at a time carries out, of all that use a store: the names of their locks. What each does is
@@ -37,6 +40,7 @@ func (s *server) openNodes() error {
 	}
 	if s.controlLn != nil {
 		self.ControlAddr = s.controlLn.Addr().String()
+		self.URL = nodeURL(s.cfg.NodeURL, self.ControlAddr)
 	}
 	o := nodes.Options{Self: self, Clock: s.clock, Log: s.log}
 	alone := !s.shares()
@@ -47,7 +51,34 @@ func (s *server) openNodes() error {
 	s.locks = fence.New(fence.Options{Store: s.store, Alone: alone, Holder: id, Log: s.log})
 	s.registry.MustRegister(s.nodes, s.locks)
 	s.runUntilStop("heartbeats", s.nodes.Run)
+	if s.controlLn != nil && !alone && self.URL == "" {
+		s.log.Warn("other nodes cannot ask this one for its jobs and files: node_url is not set, and control_addr is no address of a network", "control_addr", self.ControlAddr)
+	}
 	return nil
+}
+
+// nodeURL returns where other nodes reach a control plane that listens at addr: what is configured, else addr if it can be
+// that of another machine; "" is nowhere.
+func nodeURL(configured, addr string) string {
+	if configured != "" {
+		return strings.TrimSuffix(configured, "/")
+	}
+	ap, err := netip.ParseAddrPort(addr)
+	if ip := ap.Addr().Unmap(); err != nil || ip.Zone() != "" || ip.IsLoopback() || ip.IsUnspecified() || ip.IsLinkLocalUnicast() {
+		return ""
+	}
+	return "http://" + addr
+}
+
+// openPeers prepares to ask other nodes for what they have; the caller closes it. A process that has its store for itself asks nobody.
+func (s *server) openPeers() (*peers.Client, error) {
+	node, err := s.sharedNode()
+	if err != nil || node == "" {
+		return nil, err
+	}
+	c := peers.New(peers.Options{Nodes: s.nodes, Self: node})
+	s.registry.MustRegister(c)
+	return c, nil
 }
 
 // exclusively runs f until the server stops, while no other process that uses the store does. f ends with its

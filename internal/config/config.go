@@ -27,6 +27,7 @@ type Config struct {
 	RedirectAddr    string        `key:"redirect_addr" doc:"Address that visitors reach."`
 	ControlAddr     string        `key:"control_addr" doc:"Address of the API and the dashboard. Keep it away from the public."`
 	NodeName        string        `key:"node_name" doc:"Name of this process in the list of nodes; empty: that of the machine."`
+	NodeURL         string        `key:"node_url" doc:"URL at which other nodes reach the API of this one, such as http://10.0.0.5:8081, to pass on requests for its jobs and files: docs/cluster.md. Empty: control_addr, if that names an address of a network; nowhere, if it is loopback or every interface."`
 	Role            []string      `key:"role" oneof:"redirect,control,worker" doc:"Parts that this process runs, if several share a store: docs/cluster.md. What is not named is not opened."`
 	BootstrapKey    Secret        `key:"bootstrap_key" doc:"The owner key, 32 to 128 printable characters without spaces. Without it the first start generates one. It wins over a key that an earlier start made."`
 	Upstream        string        `key:"upstream" doc:"URL of the control plane that this process is an edge node of: docs/edge.md. It then needs no store, and its role is redirect."`

@@ -40,6 +40,7 @@ func (c *Config) Validate(memory int64) []error {
 	if len(c.NodeName) > maxNodeName || strings.ContainsFunc(c.NodeName, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		refuse("node_name", "wants at most %d bytes of printable characters", maxNodeName)
 	}
+	c.checkNodeURL(refuse)
 	c.checkProxies(refuse)
 	c.checkMemory(memory, refuse)
 	if n := len(c.BootstrapKey); n != 0 {

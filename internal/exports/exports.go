@@ -277,8 +277,26 @@ func (m *Manager) path(e *Export) string {
 	return filepath.Join(m.o.Dir, e.ID+"."+string(e.Format))
 }
 
+// OtherNodeError says that another node has the file of an export. It is an error of code conflict.
+type OtherNodeError struct {
+	Node string // id; "" if nobody noted it
+}
+
+// Error implements error.
+func (e *OtherNodeError) Error() string {
+	if e.Node == "" {
+		return "the file is on another node"
+	}
+	return "the file is on the node " + e.Node + "; ask there"
+}
+
+// Unwrap gives the error its code.
+func (e *OtherNodeError) Unwrap() error {
+	return &terse.Error{Code: terse.CodeConflict, Reason: "other_node", Message: e.Error()}
+}
+
 // File opens the file of an export that is done, for whoever knows its token. The caller closes it. Returns
-// ErrNotFound for everything else, and an error of code conflict that names the node if another one has the file.
+// ErrNotFound for everything else, and *OtherNodeError if another one has the file.
 func (m *Manager) File(ctx context.Context, w terse.WorkspaceID, id, token string) (*os.File, Export, error) {
 	e, _, err := m.get(ctx, w, id)
 	if err != nil {
@@ -290,7 +308,7 @@ func (m *Manager) File(ctx context.Context, w terse.WorkspaceID, id, token strin
 	f, err := os.Open(m.path(&e))
 	switch {
 	case errors.Is(err, os.ErrNotExist) && e.Node != m.o.Node:
-		return nil, e, &terse.Error{Code: terse.CodeConflict, Reason: "other_node", Message: "the file is on the node " + e.Node + "; ask there"}
+		return nil, e, &OtherNodeError{Node: e.Node}
 	case errors.Is(err, os.ErrNotExist):
 		return nil, e, terse.ErrNotFound
 	}

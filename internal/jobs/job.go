@@ -116,6 +116,30 @@ func isID(prefix, id string) bool {
 	return ok && len(digits) == 26 && strings.Trim(digits, idDigits) == ""
 }
 
+// idTime returns when an id of newID was made; otherwise, if it is none.
+func idTime(prefix, id string, otherwise terse.Millis) terse.Millis {
+	if !isID(prefix, id) {
+		return otherwise
+	}
+	var at terse.Millis
+	for _, digit := range []byte(id[len(prefix) : len(prefix)+timeDigits]) {
+		at = at<<5 | terse.Millis(strings.IndexByte(idDigits, digit))
+	}
+	return at
+}
+
+// timeDigits is how many digits of an id hold its time: 48 bits, and two zero bits before them.
+const timeDigits = 10
+
+// firstID returns what no id that newID makes at a time or later is below.
+func firstID(prefix string, at terse.Millis) string {
+	out := []byte(prefix)
+	for i := timeDigits - 1; i >= 0; i-- {
+		out = append(out, idDigits[at>>(5*i)&31])
+	}
+	return string(out)
+}
+
 // newID returns prefix and 26 characters: 48 bits of time and 80 random ones, so ids sort
 // by time and nobody guesses one.
 func newID(prefix string, at terse.Millis) string {

@@ -637,9 +637,9 @@ func TestListAndIDs(t *testing.T) {
 			ids = append(ids, b.create(ws, "a.ndjson", rows(1), Spec{}))
 			time.Sleep(time.Millisecond)
 		}
-		first := b.List(ws, "", 2)
-		rest := b.List(ws, first[1].ID, 10)
-		if first[0].ID != ids[4] || len(rest) != 3 || rest[2].ID != ids[0] || len(b.List(2, "", 10)) != 0 {
+		first := b.Own(ws, "", 2)
+		rest := b.Own(ws, first[1].ID, 10)
+		if first[0].ID != ids[4] || len(rest) != 3 || rest[2].ID != ids[0] || len(b.Own(2, "", 10)) != 0 {
 			t.Fatalf("listed %v, then %v of %v", first, rest, ids)
 		}
 		b.want(ws, ids[4], Done)

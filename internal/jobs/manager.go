@@ -1,7 +1,6 @@
 package jobs
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -10,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -121,7 +119,7 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	// resumes the events of a job would miss its end.
 	m.revision.Store(rand.Uint64() >> 1)
 	var err error
-	if m.Uploads, err = openUploads(filepath.Join(o.Dir, "uploads"), o.MaxUpload, o.Clock, o.Log); err != nil {
+	if m.Uploads, err = openUploads(filepath.Join(o.Dir, "uploads"), o.Node, o.MaxUpload, o.Clock, o.Log); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(m.results, 0o700); err != nil {
@@ -227,69 +225,6 @@ func (m *Manager) Stop(ctx context.Context) error {
 
 // Stopping is closed when Stop is called.
 func (m *Manager) Stopping() <-chan struct{} { return m.ctx.Done() }
-
-// find returns a job of this node. Returns ErrNotFound, or an error of code conflict that names the node which has the job.
-func (m *Manager) find(w terse.WorkspaceID, id string) (*entry, error) {
-	m.mu.Lock()
-	e := m.jobs[id]
-	m.mu.Unlock()
-	if e != nil && e.workspace == w {
-		return e, nil
-	}
-	return nil, m.elsewhere(w, id)
-}
-
-// elsewhereWithin bounds the search for the node that has a job.
-const elsewhereWithin = 5 * time.Second
-
-// elsewhere says why this node does not have a job.
-func (m *Manager) elsewhere(w terse.WorkspaceID, id string) error {
-	if m.o.Node == "" || !isID(Prefix, id) {
-		return terse.ErrNotFound
-	}
-	ctx, cancel := context.WithTimeout(m.ctx, elsewhereWithin)
-	defer cancel()
-	doc, err := m.o.Store.GetDocument(ctx, w, terse.KindJob, id)
-	if err != nil {
-		return fmt.Errorf("find job: %w", err)
-	}
-	var j Job
-	if err := json.Unmarshal(doc.Data, &j); err != nil {
-		return fmt.Errorf("job %s: %w", id, err)
-	}
-	if j.Node == "" || m.mine(&j) { // it is being made, or deleted
-		return terse.ErrNotFound
-	}
-	return &terse.Error{Code: terse.CodeConflict, Reason: "other_node", Message: "the job is on the node " + j.Node + "; ask there"}
-}
-
-// Get returns a job. Returns ErrNotFound, or an error of code conflict if another node has it.
-func (m *Manager) Get(w terse.WorkspaceID, id string) (Snapshot, error) {
-	e, err := m.find(w, id)
-	if err != nil {
-		return Snapshot{}, err
-	}
-	return e.snapshot(), nil
-}
-
-// List returns at most limit jobs of a workspace, the newest first, from those made before
-// the job of the given id; "" is all.
-func (m *Manager) List(w terse.WorkspaceID, before string, limit int) []Snapshot {
-	m.mu.Lock()
-	var list []*entry
-	for id, e := range m.jobs {
-		if e.workspace == w && (before == "" || id < before) {
-			list = append(list, e)
-		}
-	}
-	m.mu.Unlock()
-	slices.SortFunc(list, func(a, b *entry) int { return cmp.Compare(b.id, a.id) })
-	var out []Snapshot
-	for _, e := range list[:min(limit, len(list))] {
-		out = append(out, e.snapshot())
-	}
-	return out
-}
 
 func (m *Manager) poke() {
 	for _, c := range []chan struct{}{m.wake, m.ring} {

@@ -24,6 +24,10 @@ func TestNodes(t *testing.T) {
 		b.start()
 		id := b.create(ws, "b.ndjson", `{"destination":"https://example.com/new"}`+"\n", Spec{})
 		b.want(ws, id, Done)
+		upload := b.upload(ws, "c.ndjson", "x")
+		if UploadOwner(upload) != "first" {
+			t.Errorf("the upload %s names no node", upload)
+		}
 		b.stop()
 
 		b.o = second
@@ -36,6 +40,28 @@ func TestNodes(t *testing.T) {
 		_, err := b.Cancel(t.Context(), ws, id)
 		if e, ok := errors.AsType[*terse.Error](err); !ok || e.Reason != "other_node" || !strings.Contains(e.Message, "first") {
 			t.Errorf("a job of the other node: %v", err)
+		}
+		if there, ok := errors.AsType[*OtherNodeError](err); !ok || there.Node != "first" {
+			t.Errorf("a job of the other node: %v", err)
+		}
+		if node, err := Owner(t.Context(), b.store, ws, id); err != nil || node != "first" {
+			t.Errorf("the job is on %q, %v", node, err)
+		}
+		if _, err := Owner(t.Context(), b.store, ws+1, id); terse.ErrorCode(err) != terse.CodeNotFound {
+			t.Errorf("for another workspace: %v", err)
+		}
+		if list, err := b.List(t.Context(), ws, "", 10); err != nil || len(list) != 2 || list[0].ID != max(id, old) || list[0].State != Done || list[0].Part != 1 || list[1].ID != min(id, old) {
+			t.Errorf("jobs of all nodes: %v, %+v", err, list)
+		}
+		if list := b.Own(ws, "", 10); len(list) != 0 {
+			t.Errorf("jobs of this node: %+v", list)
+		}
+		_, err = b.Uploads.Get(ws, upload)
+		if there, ok := errors.AsType[*OtherNodeError](err); !ok || there.Node != "first" || terse.ErrorCode(err) != terse.CodeConflict {
+			t.Errorf("an upload of the other node: %v", err)
+		}
+		if _, err := b.Create(t.Context(), ws, "k", Spec{Upload: upload, Format: "ndjson"}, nil, nil); terse.ErrorCode(err) != terse.CodeConflict {
+			t.Errorf("a job of an upload of the other node: %v", err)
 		}
 		for _, none := range []string{strings.Repeat("0", 26), "\x00", "0"} {
 			if _, err := b.Get(ws, Prefix+none); terse.ErrorCode(err) != terse.CodeNotFound {

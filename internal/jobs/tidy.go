@@ -48,7 +48,7 @@ func (m *Manager) Delete(ctx context.Context, w terse.WorkspaceID, id string) er
 // error of code conflict.
 func (m *Manager) DeleteUpload(w terse.WorkspaceID, id string) error {
 	if _, needed := m.uploadUse()[id]; needed {
-		for _, s := range m.List(w, "", maxJobs) {
+		for _, s := range m.Own(w, "", maxJobs) {
 			if s.Spec.Upload == id && !s.State.Ended() {
 				return &terse.Error{Code: terse.CodeConflict, Reason: "upload_in_use", Message: "the job " + s.ID + " needs the upload"}
 			}

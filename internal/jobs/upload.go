@@ -67,6 +67,7 @@ func (e *OffsetError) Unwrap() error {
 // the bytes.
 type Uploads struct {
 	dir   string
+	node  string // names the folder in the ids of uploads; "": there is one
 	max   int64
 	clock func() terse.Millis
 	log   *slog.Logger
@@ -86,11 +87,11 @@ type upload struct {
 
 // openUploads finds what an earlier process left. What is in a file is made durable before
 // its length is believed.
-func openUploads(dir string, limit int64, clock func() terse.Millis, log *slog.Logger) (*Uploads, error) {
+func openUploads(dir, node string, limit int64, clock func() terse.Millis, log *slog.Logger) (*Uploads, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make uploads folder: %w", err)
 	}
-	us := &Uploads{dir: dir, max: limit, clock: clock, log: log, list: map[string]*upload{}}
+	us := &Uploads{dir: dir, node: node, max: limit, clock: clock, log: log, list: map[string]*upload{}}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("read uploads folder: %w", err)
@@ -204,7 +205,7 @@ func (us *Uploads) Create(w terse.WorkspaceID, n NewUpload) (Upload, error) {
 		return Upload{}, &terse.Error{Code: terse.CodeRateLimited, Reason: "too_many_uploads", Message: fmt.Sprintf("the workspace has %d uploads; delete some", count)}
 	}
 	u := Upload{
-		ID: newID(UploadPrefix, now), Workspace: w, Filename: filename, ContentType: contentType, Encoding: encoding, Size: size,
+		ID: newUploadID(us.node, now), Workspace: w, Filename: filename, ContentType: contentType, Encoding: encoding, Size: size,
 		CreatedAt: now, UpdatedAt: now, Key: n.Key, Request: n.Request,
 	}
 	b, err := json.Marshal(&u)
@@ -258,15 +259,19 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// find returns an upload of this node. Returns ErrNotFound, or *OtherNodeError.
 func (us *Uploads) find(w terse.WorkspaceID, id string) (*upload, error) {
 	e := us.list[id]
 	if e == nil || e.gone || e.u.Workspace != w {
+		if node := UploadOwner(id); node != "" && us.node != "" && node != us.node {
+			return nil, &OtherNodeError{What: "upload", Node: node}
+		}
 		return nil, terse.ErrNotFound
 	}
 	return e, nil
 }
 
-// Get returns an upload. Returns ErrNotFound.
+// Get returns an upload. Returns ErrNotFound, or *OtherNodeError.
 func (us *Uploads) Get(w terse.WorkspaceID, id string) (Upload, error) {
 	us.mu.Lock()
 	defer us.mu.Unlock()

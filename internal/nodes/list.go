@@ -43,6 +43,26 @@ func (r *Registry) List(ctx context.Context) ([]Seen, error) {
 	return list, nil
 }
 
+// Find returns the node with an id, as this process sees it now. Returns ErrNotFound if none is listed: it has stopped in
+// order, or died a day ago.
+func (r *Registry) Find(ctx context.Context, id string) (Seen, error) {
+	if r.o.Store == nil {
+		if list, err := r.List(ctx); err != nil || list[0].ID == id {
+			return list[0], err
+		}
+		return Seen{}, terse.ErrNotFound
+	}
+	doc, err := r.o.Store.GetDocument(ctx, 0, terse.KindProcess, id)
+	if err != nil {
+		return Seen{}, fmt.Errorf("find node %s: %w", id, err)
+	}
+	rec, err := decode(&doc)
+	if err != nil {
+		return Seen{}, err
+	}
+	return r.see(&rec, doc.Version), nil
+}
+
 // see judges a node by what was seen of it before and now.
 func (r *Registry) see(rec *record, version uint64) Seen {
 	now := time.Now()

@@ -32,6 +32,7 @@ type Node struct {
 	Roles        []string     `json:"roles"`
 	RedirectAddr string       `json:"redirect_addr,omitzero"` // "" without the role
 	ControlAddr  string       `json:"control_addr,omitzero"`
+	URL          string       `json:"url,omitzero"` // where other nodes reach its control plane; "": nowhere
 	Version      string       `json:"version"`
 	StartedAt    terse.Millis `json:"started_at"`
 }

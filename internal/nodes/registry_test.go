@@ -226,3 +226,38 @@ func TestAlone(t *testing.T) {
 		t.Errorf("%+v, %v", list, err)
 	}
 }
+
+// TestFind: a node is found by its id as it is listed.
+func TestFind(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := memstore.New(wall)
+		defer store.Close()
+		a, b := run(t, store, "a", wall), run(t, store, "b", wall)
+		find := func(id string) string {
+			s, err := a.Find(t.Context(), id)
+			if err != nil {
+				return string(terse.ErrorCode(err))
+			}
+			if s.ID != id || s.Name != "name of "+id || s.Self != (id == "a") {
+				t.Errorf("%s: %+v", id, s)
+			}
+			return string(s.State)
+		}
+		if got := find("a") + " " + find("b") + " " + find("c"); got != "alive alive not_found" {
+			t.Errorf("found %s", got)
+		}
+		b.kill()
+		time.Sleep(DeadAfter + Beat)
+		if got := find("b"); got != "dead" {
+			t.Errorf("who was killed is %s", got)
+		}
+		alone := New(Options{Clock: wall, Self: Node{ID: "x"}})
+		if s, err := alone.Find(t.Context(), "x"); err != nil || !s.Self {
+			t.Errorf("itself: %+v, %v", s, err)
+		}
+		if _, err := alone.Find(t.Context(), "y"); !errors.Is(err, terse.ErrNotFound) {
+			t.Errorf("somebody else: %v", err)
+		}
+	})
+}
