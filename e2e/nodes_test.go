@@ -45,7 +45,7 @@ func TestNodesEmbedded(t *testing.T) {
 }
 
 // TestRoles starts a node that only redirects and one that does the rest on one database. What is not of the role is not
-// opened; a link that one makes redirects at the other; who is killed is dead to the other.
+// opened but for health and metrics; a link that one makes redirects at the other; who is killed is dead to the other.
 func TestRoles(t *testing.T) {
 	env := append(append(onPostgres(newDatabase(t)), onRedis(t)...), quick...)
 	env = append(env, "TERSE_ANALYTICS_ENABLED=false")
@@ -73,7 +73,10 @@ func TestRoles(t *testing.T) {
 		got := nodesOf(t, c)
 		return strings.Contains(got, "main alive control+worker") && strings.Contains(got, "edge alive redirect")
 	})
-	for _, addr := range []string{main.RedirectAddr, edge.ControlAddr} {
+	hand := start(t, proc.Options{Env: append([]string{"TERSE_NODE_NAME=hand", "TERSE_ROLE=worker"}, env...), NoWait: true})
+	checkSigns(t, edge)
+	checkSigns(t, hand)
+	for _, addr := range []string{main.RedirectAddr, hand.RedirectAddr} {
 		if conn, err := net.DialTimeout("tcp", addr, time.Second); err == nil {
 			_ = conn.Close()
 			t.Errorf("%s is open", addr)
@@ -92,6 +95,36 @@ func TestRoles(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, 3*time.Minute, "the killed node is dead", func() bool { return strings.Contains(nodesOf(t, c), "edge dead") })
+}
+
+// checkSigns waits until a node without the API is ready, and checks what it answers to whom.
+func checkSigns(t *testing.T, s *proc.Server) {
+	t.Helper()
+	a := newAPI(t, s)
+	until(t, 3*time.Minute, "a node without the API is ready", func() bool {
+		got, err := a.do(t.Context(), "GET", "/readyz", nil, "Authorization", "")
+		return err == nil && got.status == 200 && strings.Contains(string(got.body), "store: ok\n")
+	})
+	for _, c := range []struct {
+		path   string
+		header []string
+		status int
+		want   string
+	}{
+		{"/healthz", []string{"Authorization", ""}, 200, "ok\n"},
+		{"/metrics", []string{"Authorization", ""}, 200, "\nterse_node_heartbeat_failures_total "},
+		{"/metrics", []string{"Authorization", "", "X-Forwarded-For", "192.0.2.1"}, 401, "unauthorized"},
+		{"/metrics", []string{"X-Forwarded-For", "192.0.2.1"}, 200, "\nterse_node_heartbeat_failures_total "},
+		{"/api/v1/links", nil, 404, "this node has no API"},
+	} {
+		got, err := a.do(t.Context(), "GET", c.path, nil, c.header...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.status != c.status || !strings.Contains(string(got.body), c.want) {
+			t.Errorf("%s with %q: %d %.300s", c.path, c.header, got.status, got.body)
+		}
+	}
 }
 
 // TestFirstStartTogether starts two nodes at once on an empty database, with the same host and without a key that was chosen:

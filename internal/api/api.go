@@ -105,6 +105,7 @@ type Server struct {
 	openAPI    []byte
 	docs       []byte
 	docsCSP    string
+	nothing    string        // is said of a path that there is not
 	requests   atomic.Uint64 // for the sampled access log
 
 	conversions *conversions.Service
@@ -137,38 +138,17 @@ func New(o Options) (*Server, error) {
 	if o.MaxBulkBytes == 0 {
 		o.MaxBulkBytes = 4 << 30
 	}
-	if o.AccessEvery == 0 {
-		o.AccessEvery = 100
-	}
 	if o.Heartbeat == 0 {
 		o.Heartbeat = 15 * time.Second
-	}
-	if o.Ready == nil {
-		o.Ready = func() []Check { return nil }
 	}
 	if o.System.Roles == nil {
 		o.System.Roles = []string{}
 	}
-	tell := func(table string) func(netip.Prefix) {
-		if o.TellFailure == nil {
-			return nil
-		}
-		return func(client netip.Prefix) { o.TellFailure(table, client) }
-	}
-	s := &Server{
-		o: o, mux: http.NewServeMux(), operations: map[string]*operation{},
-		idem: &idempotency{store: o.Store, clock: o.Clock, inFlight: map[string]chan struct{}{}},
-		failures: limit.New(limit.Options{
-			Every: failureEvery, Burst: failureBurst, Max: failureMax, Clock: func() time.Time { return o.Clock().Time() }, Tell: tell(failuresOfKeys),
-		}),
-		origins:     http.NewCrossOriginProtection(),
-		metrics:     newMetrics(),
-		conversions: conversions.New(conversions.Options{Store: o.Store, Clock: o.Clock, Find: o.Links.LookupCode}),
-		shares:      shares.New(o.Store, o.Clock),
-		guesses: limit.New(limit.Options{
-			Every: 10 * time.Second, Burst: 10, Max: failureMax, Clock: func() time.Time { return o.Clock().Time() }, Tell: tell(failuresOfShares),
-		}),
-	}
+	s := newServer(o)
+	s.idem = &idempotency{store: o.Store, clock: o.Clock, inFlight: map[string]chan struct{}{}}
+	s.conversions = conversions.New(conversions.Options{Store: o.Store, Clock: o.Clock, Find: o.Links.LookupCode})
+	s.shares = shares.New(o.Store, o.Clock)
+	s.nothing = "there is nothing here; see /api/v1/docs"
 	s.huma = huma.NewAPI(humaConfig(o.System.Version), adapter{s})
 	s.registerLinks()
 	s.registerQR()
@@ -196,6 +176,42 @@ func New(o Options) (*Server, error) {
 	}
 	s.mux.HandleFunc("GET /api/v1/openapi.json", s.serveOpenAPI)
 	s.mux.HandleFunc("GET /api/v1/docs", s.serveDocs)
+	return s, nil
+}
+
+// NewSigns returns the handler of a node without the API: health, readiness and metrics, under the rules that they have beside it.
+// Of the options it uses Auth, Ready, Metrics, ClientIP, Clock, Log, AccessEvery and TellFailure.
+func NewSigns(o Options) *Server {
+	s := newServer(o)
+	s.nothing = "this node has no API, only /healthz, /readyz and /metrics: the API is at nodes with the role control"
+	return s
+}
+
+// newServer returns what every server has.
+func newServer(o Options) *Server {
+	if o.AccessEvery == 0 {
+		o.AccessEvery = 100
+	}
+	if o.Ready == nil {
+		o.Ready = func() []Check { return nil }
+	}
+	tell := func(table string) func(netip.Prefix) {
+		if o.TellFailure == nil {
+			return nil
+		}
+		return func(client netip.Prefix) { o.TellFailure(table, client) }
+	}
+	s := &Server{
+		o: o, mux: http.NewServeMux(), operations: map[string]*operation{},
+		failures: limit.New(limit.Options{
+			Every: failureEvery, Burst: failureBurst, Max: failureMax, Clock: func() time.Time { return o.Clock().Time() }, Tell: tell(failuresOfKeys),
+		}),
+		origins: http.NewCrossOriginProtection(),
+		metrics: newMetrics(),
+		guesses: limit.New(limit.Options{
+			Every: 10 * time.Second, Burst: 10, Max: failureMax, Clock: func() time.Time { return o.Clock().Time() }, Tell: tell(failuresOfShares),
+		}),
+	}
 	s.mux.HandleFunc("GET /healthz", serveHealth)
 	s.mux.HandleFunc("GET /readyz", s.serveReady)
 	if o.Metrics != nil {
@@ -203,7 +219,7 @@ func New(o Options) (*Server, error) {
 			MaxRequestsInFlight: 4, ErrorHandling: promhttp.ContinueOnError,
 		})))
 	}
-	return s, nil
+	return s
 }
 
 func humaConfig(version string) huma.Config {

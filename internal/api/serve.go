@@ -63,7 +63,7 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request, c *call) {
 			return
 		}
 		// ServeMux would redirect to the clean path, which turns a POST into a GET.
-		s.refuse(w, c, newProblem(http.StatusNotFound, "there is nothing here; see /api/v1/docs"))
+		s.refuse(w, c, newProblem(http.StatusNotFound, s.nothing))
 		return
 	}
 	probe := &probeWriter{header: http.Header{}}
@@ -73,7 +73,7 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request, c *call) {
 		s.refuse(w, c, newProblem(http.StatusMethodNotAllowed, "this path takes "+allow).header("Allow", allow))
 		return
 	}
-	s.refuse(w, c, newProblem(http.StatusNotFound, "there is nothing here; see /api/v1/docs"))
+	s.refuse(w, c, newProblem(http.StatusNotFound, s.nothing))
 }
 
 // cleaned reports whether ServeMux would take the path as it is.

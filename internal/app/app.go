@@ -285,7 +285,7 @@ func (s *server) start(ctx context.Context) error {
 	return nil
 }
 
-// listen opens the listeners of the roles, before anything else: an address that is taken is found out at once.
+// listen opens the listeners, before anything else: an address that is taken is found out at once.
 func (s *server) listen() (err error) {
 	if s.cfg.Has(config.RoleRedirect) {
 		if s.redirectLn, err = net.Listen("tcp", s.cfg.RedirectAddr); err != nil {
@@ -293,12 +293,11 @@ func (s *server) listen() (err error) {
 		}
 		s.onStop("redirect listener", func(context.Context) error { return ignoreClosed(s.redirectLn.Close()) })
 	}
-	if s.cfg.Has(config.RoleControl) || s.cfg.Upstream != "" {
-		if s.controlLn, err = net.Listen("tcp", s.cfg.ControlAddr); err != nil {
-			return fmt.Errorf("listen for the control plane: %w", err)
-		}
-		s.onStop("control listener", func(context.Context) error { return ignoreClosed(s.controlLn.Close()) })
+	// Without the API it has health and metrics.
+	if s.controlLn, err = net.Listen("tcp", s.cfg.ControlAddr); err != nil {
+		return fmt.Errorf("listen for the control plane: %w", err)
 	}
+	s.onStop("control listener", func(context.Context) error { return ignoreClosed(s.controlLn.Close()) })
 	return nil
 }
 
@@ -569,7 +568,7 @@ func (s *server) invalidate(i redirect.Invalidation) {
 
 func (s *server) startControl(ctx context.Context, a *auth.Service, l *links.Service) error {
 	if !s.cfg.Has(config.RoleControl) {
-		return nil
+		return s.startSigns(a)
 	}
 	if err := s.openPlaces(); err != nil {
 		return err

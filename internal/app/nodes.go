@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/terselink/terse/internal/config"
 	"github.com/terselink/terse/internal/fence"
 	"github.com/terselink/terse/internal/nodes"
 	"github.com/terselink/terse/internal/peers"
@@ -38,7 +39,7 @@ func (s *server) openNodes() error {
 	if s.redirectLn != nil {
 		self.RedirectAddr = s.redirectLn.Addr().String()
 	}
-	if s.controlLn != nil {
+	if s.cfg.Has(config.RoleControl) {
 		self.ControlAddr = s.controlLn.Addr().String()
 		self.URL = nodeURL(s.cfg.NodeURL, self.ControlAddr)
 	}
@@ -51,7 +52,7 @@ func (s *server) openNodes() error {
 	s.locks = fence.New(fence.Options{Store: s.store, Alone: alone, Holder: id, Log: s.log})
 	s.registry.MustRegister(s.nodes, s.locks)
 	s.runUntilStop("heartbeats", s.nodes.Run)
-	if s.controlLn != nil && !alone && self.URL == "" {
+	if self.ControlAddr != "" && !alone && self.URL == "" {
 		s.log.Warn("other nodes cannot ask this one for its jobs and files: node_url is not set, and control_addr is no address of a network", "control_addr", self.ControlAddr)
 	}
 	return nil

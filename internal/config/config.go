@@ -25,7 +25,7 @@ import (
 type Config struct {
 	Data            string        `key:"data" doc:"Folder of everything that is kept: links, clicks, keys. Made with mode 0700 if it is missing."`
 	RedirectAddr    string        `key:"redirect_addr" doc:"Address that visitors reach."`
-	ControlAddr     string        `key:"control_addr" doc:"Address of the API and the dashboard. Keep it away from the public."`
+	ControlAddr     string        `key:"control_addr" doc:"Address of the API, health and metrics; without the role control of the latter two alone. Keep it away from the public."`
 	NodeName        string        `key:"node_name" doc:"Name of this process in the list of nodes; empty: that of the machine."`
 	NodeURL         string        `key:"node_url" doc:"URL at which other nodes reach the API of this one, such as http://10.0.0.5:8081, to pass on requests for its jobs and files: docs/cluster.md. Empty: control_addr, if that names an address of a network; nowhere, if it is loopback or every interface."`
 	Role            []string      `key:"role" oneof:"redirect,control,worker" doc:"Parts that this process runs, if several share a store: docs/cluster.md. What is not named is not opened."`
