@@ -109,6 +109,9 @@ func ErrorCode(err error) Code {
 	if _, ok := errors.AsType[*AliasConflictError](err); ok {
 		return CodeConflict
 	}
+	if _, ok := errors.AsType[*ForgottenError](err); ok {
+		return CodeGone
+	}
 	return CodeInternal
 }
 
@@ -125,6 +128,16 @@ func (e *AliasConflictError) Error() string {
 
 // Is makes errors.Is(err, ErrAliasTaken) true.
 func (e *AliasConflictError) Is(target error) bool { return target == error(ErrAliasTaken) }
+
+// ForgottenError says that a position in the feed of changes is below its floor: what followed it may have been forgotten.
+type ForgottenError struct {
+	Floor uint64 // the lowest position after which no change is missing
+}
+
+// Error implements error.
+func (e *ForgottenError) Error() string {
+	return fmt.Sprintf("changes were forgotten: the feed is whole after %d", e.Floor)
+}
 
 // Message returns the part of err that may be shown to the caller: the message of
 // an *Error, "internal error" for anything else.

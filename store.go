@@ -98,8 +98,11 @@ type Store interface {
 	// Changes returns at most limit changes with Seq > after, in order, without
 	// gaps: a change that was not returned by a call has a larger Seq than all
 	// that were. The numbers need not be consecutive. Engines may forget changes
-	// that are older than a day: a caller who must know everything, and did not
-	// look for so long, starts again from a listing.
+	// that are older than a day or that a million others followed, about the oldest
+	// first. Returns *ForgottenError if a change with Seq > after may have been
+	// forgotten, now and at every later call: a caller who must know everything
+	// starts again from a listing, any other may go on from the error's Floor.
+	// Without the error nothing is missing.
 	Changes(ctx context.Context, after uint64, limit int) ([]Change, error)
 
 	// Ping returns nil if the engine can serve reads and writes now.

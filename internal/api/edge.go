@@ -178,6 +178,10 @@ func (s *Server) edgeChanges(ctx context.Context, _ *call, in *struct {
 	}
 	out.Position = after
 	list, err := s.awaitChanges(ctx, after)
+	if _, forgotten := errors.AsType[*terse.ForgottenError](err); forgotten {
+		out.Reset = true
+		return answer, nil
+	}
 	if err != nil {
 		return nil, err
 	}

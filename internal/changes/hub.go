@@ -462,7 +462,7 @@ func (h *Hub) poll(ctx context.Context) error {
 		return fmt.Errorf("wait for the feed: %w", ctx.Err())
 	}
 	if time.Since(time.UnixMilli(h.polled.Load())) > missedAfter {
-		if err := h.startOver(ctx); err != nil {
+		if err := h.startOver(ctx, "the store was out of reach for so long that changes may have been forgotten"); err != nil {
 			return err
 		}
 	}
@@ -471,6 +471,12 @@ func (h *Hub) poll(ctx context.Context) error {
 		within, cancel := context.WithTimeout(ctx, h.o.ReadWithin)
 		list, err := h.o.Feed.Changes(within, h.position.Load(), feedPage)
 		cancel()
+		if _, forgotten := errors.AsType[*terse.ForgottenError](err); forgotten {
+			if err := h.startOver(ctx, "the store has forgotten changes that were not read"); err != nil {
+				return err
+			}
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -490,7 +496,7 @@ func (h *Hub) poll(ctx context.Context) error {
 }
 
 // startOver takes everything for old and goes on from the end of the feed.
-func (h *Hub) startOver(ctx context.Context) error {
+func (h *Hub) startOver(ctx context.Context, why string) error {
 	ctx, cancel := context.WithTimeout(ctx, h.o.ReadWithin)
 	defer cancel()
 	at, err := h.o.Feed.FeedHead(ctx)
@@ -501,7 +507,7 @@ func (h *Hub) startOver(ctx context.Context) error {
 	if err := h.settle(h.o.Target.Everything(h.ctx)); err != nil {
 		return err
 	}
-	h.o.Log.Warn("changes: the store was out of reach for so long that changes may have been forgotten: everything is read again")
+	h.o.Log.Warn("changes: everything is read again", "because", why)
 	h.moveTo(at)
 	h.polled.Store(time.Now().UnixMilli())
 	return nil

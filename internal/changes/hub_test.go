@@ -99,6 +99,14 @@ type feed struct {
 	mu   sync.Mutex
 	list []terse.Change
 	err  error
+	// floor is up to where changes were forgotten.
+	floor uint64
+}
+
+func (f *feed) forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.floor = uint64(len(f.list))
 }
 
 func (f *feed) add(c terse.Change) {
@@ -119,6 +127,9 @@ func (f *feed) Changes(_ context.Context, after uint64, limit int) ([]terse.Chan
 	defer f.mu.Unlock()
 	if f.err != nil {
 		return nil, f.err
+	}
+	if after < f.floor {
+		return nil, &terse.ForgottenError{Floor: f.floor}
 	}
 	rest := f.list[min(after, uint64(len(f.list))):]
 	return slices.Clone(rest[:min(limit, len(rest))]), nil
@@ -512,6 +523,31 @@ func TestForgotten(t *testing.T) {
 		if n.memory.everything != 1 {
 			t.Fatalf("everything was read again %d times, want once", n.memory.everything)
 		}
+	})
+}
+
+// TestTrimmed: a store that has forgotten changes before this node read them says so: everything is taken for old, once.
+func TestTrimmed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f, w := &feed{}, newWire()
+		n := newNode(t, f, w, func(o *Options) { o.Every, o.Beat = time.Minute, time.Hour })
+		time.Sleep(time.Hour)
+		f.fail(terse.ErrUnavailable)
+		for range 5 {
+			f.add(terse.Change{Kind: terse.ChangeUpdated, Version: 2, Runs: []terse.Run{{First: 7, Count: 1}}})
+		}
+		f.forget()
+		f.fail(nil)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if n.memory.everything != 1 {
+			t.Fatalf("everything was read again %d times, want once", n.memory.everything)
+		}
+		f.add(terse.Change{Kind: terse.ChangeUpdated, Version: 3, Runs: []terse.Run{{First: 7, Count: 1}}})
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		n.has(t, 7, 3)
 	})
 }
 

@@ -54,11 +54,13 @@ type upstream struct {
 	asked    atomic.Int64 // requests that came, also while down
 }
 
-func newUpstream(t *testing.T) *upstream {
+func newUpstream(t *testing.T) *upstream { return newUpstreamOn(t, pebblestore.Options{Clock: now}) }
+
+func newUpstreamOn(t *testing.T, o pebblestore.Options) *upstream {
 	ctx := t.Context()
 	u := &upstream{t: t, spool: filepath.Join(t.TempDir(), "spool")}
 	var err error
-	if u.store, err = pebblestore.Open(filepath.Join(t.TempDir(), "store"), pebblestore.Options{Clock: now}); err != nil {
+	if u.store, err = pebblestore.Open(filepath.Join(t.TempDir(), "store"), o); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = u.store.Close() })
@@ -364,8 +366,12 @@ func TestStore(t *testing.T) {
 // serves it only while nobody answers.
 func TestGap(t *testing.T) {
 	t.Parallel()
-	for _, gap := range []string{"time", "position", "epoch"} {
-		u, to := newUpstream(t), &target{}
+	for _, gap := range []string{"time", "position", "epoch", "forgotten"} {
+		o := pebblestore.Options{Clock: now}
+		if gap == "forgotten" {
+			o.FeedMaxEntries, o.MaintainEvery = 3, time.Millisecond
+		}
+		u, to := newUpstreamOn(t, o), &target{}
 		var ahead atomic.Int64
 		s := u.open(t.TempDir(), func() terse.Millis { return now() + terse.Millis(ahead.Load()) })
 		if err := s.Sync(t.Context()); err != nil {
@@ -384,6 +390,15 @@ func TestGap(t *testing.T) {
 			s.copy.state.Store(&st)
 		case "epoch": // and many writes since
 			u.epoch.Store("restored")
+		case "forgotten": // while the edge was away
+			for range 10 {
+				u.link(map[string]any{"destination": "https://example.com/other"})
+			}
+			until(t, "the control plane has forgotten changes", func() bool {
+				_, err := u.store.Changes(t.Context(), st.Position, 1)
+				_, ok := errors.AsType[*terse.ForgottenError](err)
+				return ok
+			})
 		}
 		stop := run(t, s, to)
 		until(t, "everything is read again", func() bool { _, n := to.heard(); return n > 0 })

@@ -61,8 +61,11 @@ func (s *Store) follow(ctx context.Context, at *state, target changes.Target) er
 	if err != nil {
 		return err
 	}
-	if page.Reset || page.Epoch != at.Epoch && page.Epoch != "" { // an older version says none
+	if page.Epoch != at.Epoch && page.Epoch != "" { // an older version says none
 		return s.startOver(ctx, at, target, "its feed is another one")
+	}
+	if page.Reset {
+		return s.startOver(ctx, at, target, "it has forgotten changes that this edge node has not heard of, or has another feed")
 	}
 	if err := s.apply(ctx, page, target); err != nil {
 		return err

@@ -2,6 +2,7 @@ package facts
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -53,6 +54,10 @@ func (f *Feeder) newest(ctx context.Context, after uint64) (at uint64, err error
 	at = after
 	for {
 		changes, err := f.o.Store.Changes(ctx, at, manyChanges)
+		if e, ok := errors.AsType[*terse.ForgottenError](err); ok {
+			at = e.Floor
+			continue
+		}
 		if err != nil {
 			return 0, fmt.Errorf("find the newest change: %w", err)
 		}

@@ -169,6 +169,9 @@ func (f *Feeder) step(ctx context.Context, at, told uint64) (next uint64, put bo
 	if err == nil && len(changes) > 0 {
 		err = f.whole(ctx, at, changes[0].Seq)
 	}
+	if _, forgotten := errors.AsType[*terse.ForgottenError](err); forgotten {
+		err = errGap
+	}
 	if err != nil {
 		return at, false, err
 	}

@@ -295,6 +295,37 @@ func TestGap(t *testing.T) {
 	}
 }
 
+// TestForgotten: an engine that was away while the store forgot changes is told everything again, and so is one that knows nothing.
+func TestForgotten(t *testing.T) {
+	w, e := newWorld(t), newEngine()
+	store := w.store.(*memstore.Store)
+	follow := func() (stop func()) {
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		f := facts.New(facts.Options{Store: w.store, Sink: e, Every: time.Millisecond})
+		go func() { done <- f.Run(ctx) }()
+		return func() { cancel(); w.check(<-done) }
+	}
+	act := func() {
+		for range 50 {
+			w.act()
+		}
+	}
+	for round, reset := range []int{1, 2} {
+		act()
+		store.ForgetChanges()
+		act()
+		stop := follow()
+		w.settle(e)
+		act()
+		w.settle(e)
+		stop()
+		if e.resets != reset {
+			t.Errorf("round %d: everything was told %d times", round, e.resets)
+		}
+	}
+}
+
 // sparse is a store whose numbers of changes are not consecutive, as those of PostgreSQL are not.
 type sparse struct{ terse.Store }
 

@@ -2,6 +2,7 @@ package linkcache
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -411,6 +412,9 @@ func (c *Cache) begin(ctx context.Context, old string, at uint64) error {
 func (c *Cache) catchUp(ctx context.Context, st State, at uint64) error {
 	for range maxPages {
 		list, err := c.o.Feed.Changes(ctx, st.Position, feedPage)
+		if _, forgotten := errors.AsType[*terse.ForgottenError](err); forgotten {
+			return c.begin(ctx, st.Epoch, at)
+		}
 		if err != nil {
 			return fmt.Errorf("read the feed: %w", err)
 		}

@@ -170,6 +170,9 @@ func (f *fixture) GetLinks(ctx context.Context, keys []terse.LinkKey, dst []ters
 // FeedHead returns the position of the last change.
 func (f *fixture) FeedHead(ctx context.Context) (uint64, error) {
 	list, err := f.Changes(ctx, 0, 1000)
+	if e, ok := errors.AsType[*terse.ForgottenError](err); ok {
+		return e.Floor, nil
+	}
 	if err != nil || len(list) == 0 {
 		return 0, err
 	}
@@ -243,6 +246,24 @@ func TestOldEntries(t *testing.T) {
 				t.Errorf("from the server it leads to %s, want %s", got, f.link.Destination)
 			}
 		})
+	}
+}
+
+// TestForgottenFeed: where the feed has forgotten what the server had not followed yet, it begins anew.
+func TestForgottenFeed(t *testing.T) {
+	f := newFixture(t)
+	f.kept()
+	f.update()
+	f.ForgetChanges()
+	begun := f.cache.stats.begun.Load()
+	f.mu.Lock()
+	f.at, _ = f.FeedHead(t.Context())
+	f.mu.Unlock()
+	f.cache.Wake()
+	f.until("it begins anew", func() bool { return f.cache.stats.begun.Load() > begun })
+	f.kept()
+	if got, _ := f.look(); got != f.link.Destination {
+		t.Errorf("the link leads to %s, want %s", got, f.link.Destination)
 	}
 }
 

@@ -71,7 +71,7 @@ func (d *dispenser) run() {
 			total += w.n
 		}
 		ctx, cancel := context.WithTimeout(d.s.base, attemptTimeout+d.s.opts.RetryFor)
-		got, o := d.s.update(ctx, feedKey, "ADD feed_last :n", "", nil, item{":n": inum(total)})
+		got, o := d.s.update(ctx, feedKey, "ADD feed_last :n SET feed_drawn_at = :t", "", nil, item{":n": inum(total), ":t": inum(d.s.opts.Clock())})
 		cancel()
 		if o != nil {
 			o.maybe = false // numbers that were drawn and lost are sealed by a reader

@@ -79,9 +79,13 @@ func open(t testing.TB, o dynamostore.Options) *dynamostore.Store {
 
 func opts(t *testing.T) storetest.Opts {
 	made := map[terse.Store]dynamostore.Options{}
+	var days atomic.Int64 // that have passed
 	return storetest.Opts{
 		New: func(t testing.TB) terse.Store {
 			o := newTable(t)
+			o.Clock = func() terse.Millis {
+				return terse.MillisOf(time.Now().Add(time.Duration(days.Load()) * 24 * time.Hour))
+			}
 			s := open(t, o)
 			made[s] = o
 			return s
@@ -94,6 +98,12 @@ func opts(t *testing.T) storetest.Opts {
 			again := open(t, o)
 			made[again] = o
 			return again
+		},
+		Forget: func(t testing.TB, s terse.Store) {
+			days.Add(3)
+			if err := s.(*dynamostore.Store).Maintain(t.Context()); err != nil {
+				t.Fatal(err)
+			}
 		},
 		// The feed waits for numbers of failed commits until they are sealed.
 		Retry: func(attempt int) bool {

@@ -52,8 +52,11 @@ func (s *Store) Changes(ctx context.Context, after uint64, limit int) ([]terse.C
 	if o != nil {
 		return nil, o.readErr(op)
 	}
-	last := getNum(head, "feed_last")
-	next := max(after, getNum(head, "feed_floor")) + 1
+	last, floor := getNum(head, "feed_last"), getNum(head, "feed_floor")
+	if after < floor {
+		return nil, &terse.ForgottenError{Floor: floor}
+	}
+	next := after + 1
 	var out []terse.Change
 	for next <= last && len(out) < limit {
 		page, _, o := s.query(ctx, rangeQuery{pk: bucketPK(next), from: be64(next), to: be64(last), limit: limit - len(out)})
@@ -111,6 +114,10 @@ func (s *Store) FeedHead(ctx context.Context) (uint64, error) {
 	at := max(getNum(head, "feed_floor"), last-min(last, headSpan))
 	for {
 		list, err := s.Changes(ctx, at, headSpan)
+		if e, ok := errors.AsType[*terse.ForgottenError](err); ok { // the floor has just moved
+			at = e.Floor
+			continue
+		}
 		if err != nil || len(list) == 0 {
 			return at, err
 		}

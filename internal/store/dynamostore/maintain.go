@@ -3,6 +3,7 @@ package dynamostore
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"math/rand/v2"
 	"strings"
 
@@ -38,8 +39,8 @@ func (s *Store) Maintain(ctx context.Context) error {
 	return nil
 }
 
-// moveFloor moves the floor of the feed over the buckets whose changes are older than forgetAfter. The
-// table's TTL removes them long after that, so a number above the floor that is missing was never used.
+// moveFloor moves the floor of the feed over the changes that are older than forgetAfter. The table's TTL removes them long after that,
+// so a number above the floor that is missing was never used. A store does so before it draws its first number.
 func (s *Store) moveFloor(ctx context.Context) error {
 	const op = "forget changes"
 	head, o := s.getItem(ctx, feedKey)
@@ -63,11 +64,28 @@ func (s *Store) moveFloor(ctx context.Context) error {
 			high = mid
 		}
 	}
-	// The bucket before begins old and may end young: it stays.
-	if low == 0 || (low-1)<<bucketBits <= floor+1 {
+	// The bucket before begins old and may end young, and the last one was not looked at. The floor goes to a change that is there: one
+	// with a smaller number that is not committed yet was drawn as long ago, and never will be.
+	to := floor
+	for bucket := low - min(low, 1); bucket <= low; bucket++ {
+		page, o := s.queryAll(ctx, rangeQuery{pk: bucketPK(bucket << bucketBits)})
+		if o != nil {
+			return o.readErr(op)
+		}
+		for _, it := range page {
+			if terse.Millis(getInt(it, "at")) >= oldest {
+				bucket = low
+				break
+			}
+			to = max(to, binary.BigEndian.Uint64(getBin(it, attrSK)))
+		}
+	}
+	if _, known := head["feed_drawn_at"]; known && terse.Millis(getInt(head, "feed_drawn_at")) < oldest {
+		to = last // nobody has drawn a number since: the table's TTL may have removed all of them
+	}
+	if to <= floor {
 		return nil
 	}
-	to := (low-1)<<bucketBits - 1
 	_, o = s.update(ctx, feedKey, "SET feed_floor = :f", "attribute_not_exists(feed_floor) OR feed_floor < :f", nil, item{":f": num(to)})
 	if o != nil && o.class != condition {
 		return o.readErr(op)

@@ -157,12 +157,13 @@ func TestFloor(t *testing.T) {
 	if err := s.Maintain(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	list, err := s.Changes(t.Context(), 0, 10_000)
-	if err != nil || len(list) == 0 {
-		t.Fatalf("%d changes, %v", len(list), err)
+	_, err := s.Changes(t.Context(), old-1, 10_000)
+	if e, ok := errors.AsType[*terse.ForgottenError](err); !ok || e.Floor != old {
+		t.Fatalf("below the floor: %v", err)
 	}
-	if first := list[0].Seq; first == 1 || first > old+1 {
-		t.Errorf("the feed begins with %d", first)
+	list, err := s.Changes(t.Context(), old, 10_000)
+	if err != nil || len(list) != young {
+		t.Fatalf("%d changes, %v", len(list), err)
 	}
 	if last := list[len(list)-1]; last.Seq != old+young || last.DocID != fmt.Sprint(old+young-1) {
 		t.Errorf("the feed ends with %+v", last)
@@ -171,6 +172,28 @@ func TestFloor(t *testing.T) {
 		if list[i].Seq != list[i-1].Seq+1 {
 			t.Fatalf("%d comes after %d", list[i].Seq, list[i-1].Seq)
 		}
+	}
+	// Nobody used the table for so long that its TTL has removed everything.
+	var gone []map[string]types.AttributeValue
+	for _, it := range scan(t, o, "change") {
+		gone = append(gone, map[string]types.AttributeValue{"pk": it["pk"], "sk": it["sk"]})
+	}
+	for _, k := range gone {
+		if _, err := dynamostore.Client(o.Config, o.Endpoint).DeleteItem(t.Context(), &dynamodb.DeleteItemInput{TableName: &o.Table, Key: k}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	now.Add(9 * 24 * time.Hour.Milliseconds())
+	s = open(t, o)
+	if _, err := s.Changes(t.Context(), old+young-1, 10); err == nil {
+		t.Error("a reader of changes that the table has removed is not told")
+	}
+	put(old + young)
+	if list, err = s.Changes(t.Context(), old+young, 10); err != nil || len(list) != 1 || list[0].Seq != old+young+1 {
+		t.Errorf("after the floor: %+v, %v", list, err)
 	}
 }
 

@@ -45,7 +45,9 @@ type content struct {
 	next     map[spaceKey]uint64
 	reserved []terse.LinkNumber
 	docs     map[docKey]terse.Document
-	changes  []terse.Change // changes[i].Seq is i+1
+	changes  []terse.Change // changes[i].Seq is forgotten+i+1
+	// forgotten is how many changes are gone (ForgetChanges).
+	forgotten uint64
 }
 
 var _ terse.Portable = (*Store)(nil)
@@ -205,7 +207,15 @@ func (s *Store) Reservations(ctx context.Context, d terse.DomainID, sp terse.Spa
 	return out, nil
 }
 
-// Changes returns the changes after a sequence number. None is ever forgotten.
+// ForgetChanges forgets every change there is. None is forgotten otherwise.
+func (s *Store) ForgetChanges() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forgotten += uint64(len(s.changes))
+	s.changes = nil
+}
+
+// Changes returns the changes after a sequence number.
 func (s *Store) Changes(ctx context.Context, after uint64, limit int) ([]terse.Change, error) {
 	if limit < 1 {
 		return nil, terse.Invalid("limit", "at least 1")
@@ -214,10 +224,13 @@ func (s *Store) Changes(ctx context.Context, after uint64, limit int) ([]terse.C
 		return nil, err
 	}
 	defer s.mu.Unlock()
-	if after >= uint64(len(s.changes)) {
+	if after < s.forgotten {
+		return nil, &terse.ForgottenError{Floor: s.forgotten}
+	}
+	if after-s.forgotten >= uint64(len(s.changes)) {
 		return nil, nil
 	}
-	rest := s.changes[after:]
+	rest := s.changes[after-s.forgotten:]
 	out := slices.Clone(rest[:min(limit, len(rest))])
 	for i := range out {
 		out[i].Runs = slices.Clone(out[i].Runs)
@@ -227,7 +240,7 @@ func (s *Store) Changes(ctx context.Context, after uint64, limit int) ([]terse.C
 
 // logLocked appends a change and returns its sequence number.
 func (s *Store) logLocked(c terse.Change) uint64 {
-	c.Seq = uint64(len(s.changes)) + 1
+	c.Seq = s.forgotten + uint64(len(s.changes)) + 1
 	c.At = s.clock()
 	s.changes = append(s.changes, c)
 	return c.Seq

@@ -17,6 +17,7 @@ func opts() storetest.Opts {
 	return storetest.Opts{
 		New:    func(testing.TB) terse.Store { return memstore.New(nil) },
 		Reopen: func(_ testing.TB, s terse.Store) terse.Store { return s.(*memstore.Store).Reopen() },
+		Forget: func(_ testing.TB, s terse.Store) { s.(*memstore.Store).ForgetChanges() },
 	}
 }
 

@@ -97,8 +97,13 @@ func (s *Store) Changes(ctx context.Context, after uint64, limit int) (_ []terse
 		return nil, errRead("changes", err)
 	}
 	defer closeIter(it, &err)
+	ok := it.First()
+	// The numbers are consecutive, so what is missing between was trimmed.
+	if ok && binary.BigEndian.Uint64(it.Key()[1:]) != after+1 {
+		return nil, &terse.ForgottenError{Floor: binary.BigEndian.Uint64(it.Key()[1:]) - 1}
+	}
 	var out []terse.Change
-	for ok := it.First(); ok && len(out) < limit; ok = it.Next() {
+	for ; ok && len(out) < limit; ok = it.Next() {
 		c, err := decodeChange(binary.BigEndian.Uint64(it.Key()[1:]), it.Value())
 		if err != nil {
 			return nil, err

@@ -44,6 +44,16 @@ func opts() storetest.Opts {
 			dir, _ := dirs.Load(s)
 			return open(t, dir.(string))
 		},
+		Forget: func(t testing.TB, s terse.Store) {
+			t.Helper()
+			st := s.(*Store)
+			most := st.opts.FeedMaxEntries
+			st.opts.FeedMaxEntries = 1 // background work is off
+			defer func() { st.opts.FeedMaxEntries = most }()
+			if err := st.trimFeed(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		},
 	}
 }
 

@@ -89,6 +89,16 @@ func opts(o Options, at string) storetest.Opts {
 			urls.Store(s, o.URL)
 			return s
 		},
+		Forget: func(t testing.TB, s terse.Store) {
+			t.Helper()
+			st := s.(*Store)
+			age := st.o.FeedMaxAge
+			st.o.FeedMaxAge = 0 // background work is off
+			defer func() { st.o.FeedMaxAge = age }()
+			if err := st.trim(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		},
 		// The feed waits for transactions of the whole server, those of other tests too.
 		Retry: func(attempt int) bool {
 			<-time.After(time.Duration(min(attempt, 50)) * time.Millisecond)

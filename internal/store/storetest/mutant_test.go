@@ -417,3 +417,27 @@ func (s backwards) DumpLinks(ctx context.Context, w terse.WorkspaceID, after str
 	slices.Reverse(p.Links)
 	return p, err
 }
+
+// hush shows what is left of the feed to whoever has missed the rest.
+type hush struct{ *memstore.Store }
+
+func (s hush) Changes(ctx context.Context, after uint64, limit int) ([]terse.Change, error) {
+	list, err := s.Store.Changes(ctx, after, limit)
+	if e, ok := errors.AsType[*terse.ForgottenError](err); ok {
+		return s.Store.Changes(ctx, e.Floor, limit)
+	}
+	return list, err
+}
+
+// alarmist tells everybody that something is missing.
+type alarmist struct{ *memstore.Store }
+
+func (s alarmist) Changes(ctx context.Context, after uint64, limit int) ([]terse.Change, error) {
+	list, err := s.Store.Changes(ctx, after, limit)
+	if err == nil && len(list) == 0 && after > 0 {
+		if _, err := s.Store.Changes(ctx, 0, 1); err != nil {
+			return nil, &terse.ForgottenError{Floor: after + 1}
+		}
+	}
+	return list, err
+}

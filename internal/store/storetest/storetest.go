@@ -46,6 +46,8 @@ type Opts struct {
 	// to go on. Listings and the change feed of a store with Retry may lag;
 	// nothing else may. Nil: every read sees every write at once.
 	Retry func(attempt int) bool
+	// Forget makes the store forget every change there is, but maybe the last few. Nil: it never forgets one.
+	Forget func(t testing.TB, s terse.Store)
 	// MaxAtomicChunk is the largest number of links and documents that one
 	// InsertLinks can write atomically, at least 100. 0: no limit.
 	MaxAtomicChunk int
@@ -84,6 +86,7 @@ func Run(t *testing.T, o Opts) {
 		{"Documents", testDocuments},
 		{"Text", testText},
 		{"Changes", testChanges},
+		{"Forget", testForget},
 		{"Context", testContext},
 		{"Retry", testRetry},
 		{"Lifecycle", testLifecycle},

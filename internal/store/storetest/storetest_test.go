@@ -57,6 +57,9 @@ func TestMutant(t *testing.T) {
 	if mutants[i].topic == "Reopen" {
 		o.Reopen = func(_ testing.TB, s terse.Store) terse.Store { return s.(interface{ Reopen() terse.Store }).Reopen() }
 	}
+	if mutants[i].topic == "Forget" {
+		o.Forget = func(_ testing.TB, s terse.Store) { s.(interface{ ForgetChanges() }).ForgetChanges() }
+	}
 	if mutants[i].topic == "Model" {
 		t.Run("Model", func(t *testing.T) { storetest.RunModel(t, o) })
 		return
@@ -96,6 +99,8 @@ var mutants = []mutant{
 	{"finds what has ended", "Plain", func(s *memstore.Store) terse.Store { return undead{s} }},
 	{"orders documents by lower case", "Documents", func(s *memstore.Store) terse.Store { return collated{s} }},
 	{"loses changes", "Changes", func(s *memstore.Store) terse.Store { return lossyFeed{s} }},
+	{"forgets changes in silence", "Forget", func(s *memstore.Store) terse.Store { return hush{s} }},
+	{"takes the last change for a forgotten one", "Forget", func(s *memstore.Store) terse.Store { return alarmist{s} }},
 	{"ignores contexts", "Context", func(s *memstore.Store) terse.Store { return deaf{s} }},
 	{"panics after Close", "Lifecycle", func(s *memstore.Store) terse.Store { return &panics{Store: s} }},
 	{"dumps no reservations", "Portable", func(s *memstore.Store) terse.Store { return noReservedDump{s} }},
