@@ -54,8 +54,12 @@ func (s *server) openChunks(ctx context.Context, node string) error {
 	if err != nil {
 		return err
 	}
+	secret, err := nodeSecret(ctx, s.store)
+	if err != nil {
+		return err
+	}
 	s.chunks, err = redisbus.NewQueue(redisbus.QueueOptions{
-		Options: busOptions(s.cfg, instance), Version: s.o.Version, Slots: runtime.NumCPU() + 2, Log: s.log, // as many as package background runs
+		Options: busOptions(s.cfg, instance), Secret: secret, Version: s.o.Version, Slots: runtime.NumCPU() + 2, Log: s.log, // as many as package background runs
 		Name: node + "-" + rand.Text()[:8], // a data folder may be copied
 	})
 	if err != nil {

@@ -15,22 +15,35 @@ import (
 // cookieKeyID is the document that holds the key of cookies.
 const cookieKeyID = "cookie-key"
 
+// nodeSecretID is the document that holds what the nodes of an instance know, and nobody else: no edge node reads it.
+const nodeSecretID = "node-secret"
+
+// nodeSecret returns the secret from which follows what nodes sign for each other, and makes it for the first one that needs it.
+func nodeSecret(ctx context.Context, store terse.Store) ([]byte, error) {
+	return keyMadeOnce(ctx, store, nodeSecretID, "secret of the nodes")
+}
+
 // cookieKey returns the key that signs cookies of the redirect plane, and makes it on the
 // first start. It is in the store, so that every node and every restart has the same.
 func cookieKey(ctx context.Context, store terse.Store) ([]byte, error) {
+	return keyMadeOnce(ctx, store, cookieKeyID, "cookie key")
+}
+
+// keyMadeOnce returns the key of 32 random bytes that a document of the instance holds.
+func keyMadeOnce(ctx context.Context, store terse.Store, id, what string) ([]byte, error) {
 	type record struct {
 		Key []byte `json:"key"`
 	}
-	r, err := madeOnce(ctx, store, cookieKeyID, func() record {
+	r, err := madeOnce(ctx, store, id, func() record {
 		r := record{make([]byte, 32)}
 		rand.Read(r.Key) // never fails
 		return r
 	})
 	if err != nil {
-		return nil, fmt.Errorf("cookie key: %w", err)
+		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	if len(r.Key) < 32 {
-		return nil, &terse.Error{Code: terse.CodeInternal, Op: "read cookie key", Message: "the key is damaged"}
+		return nil, &terse.Error{Code: terse.CodeInternal, Op: "read " + what, Message: "the key is damaged"}
 	}
 	return r.Key, nil
 }

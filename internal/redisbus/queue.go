@@ -25,7 +25,9 @@ type QueueOptions struct {
 	Version string
 	Name    string // of this node among all
 	Slots   int    // chunks that this node runs at a time
-	Log     *slog.Logger
+	// Secret is what all nodes of the instance know, and nobody else: chunks and outcomes are signed with what follows from it.
+	Secret []byte
+	Log    *slog.Logger
 }
 
 // Queue is where nodes hand chunks to each other: one stream with a consumer group, from which every entry is deleted
@@ -38,6 +40,8 @@ type Queue struct {
 	nodes  string // a sorted set of those that take chunks, by the time at which they said so
 	log    lastWords
 	waits  waits
+	seal   sealer
+	bad    *refusals
 
 	runs   atomic.Int64 // of this node, open
 	chunks *prometheus.CounterVec
@@ -80,8 +84,16 @@ func NewQueue(o QueueOptions) (*Queue, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(o.Secret) < 32 {
+		return nil, terse.Invalid("secret", "is shorter than 32 bytes")
+	}
 	base := fmt.Sprintf("%s:{%s:jobs:%s}:", o.Prefix, o.Instance, strings.NewReplacer("{", "", "}", "").Replace(o.Version))
+	seal, err := newSealer(o.Secret, base)
+	if err != nil {
+		return nil, err
+	}
 	return &Queue{
+		seal: seal, bad: newRefusals(o.Log),
 		conn: newConn(option), o: o, base: base, stream: base + "chunks", nodes: base + "nodes", freed: make(chan struct{}), log: lastWords{log: o.Log}, waits: defaultWaits,
 		chunks: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "terse_job_chunks_total", Help: "Chunks of jobs that were handed to other nodes: answered, or taken back to be run here.",
@@ -99,6 +111,7 @@ func (q *Queue) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByColl
 func (q *Queue) Collect(ch chan<- prometheus.Metric) {
 	q.chunks.Collect(ch)
 	q.worked.Collect(ch)
+	q.bad.count.Collect(ch)
 }
 
 // reserve waits until so many bytes more may be handed in.

@@ -23,7 +23,7 @@ var _ links.Spread = (*Run)(nil)
 func newQueue(t *testing.T, prefix, name string) *Queue {
 	t.Helper()
 	q, err := NewQueue(QueueOptions{
-		Options: Options{URL: testengine.Address(t, testengine.Redis), Prefix: prefix, Instance: "i"}, Version: "v{1}", Name: name, Slots: 2, Log: slog.New(slog.DiscardHandler),
+		Options: Options{URL: testengine.Address(t, testengine.Redis), Prefix: prefix, Instance: "i"}, Version: "v{1}", Name: name, Slots: 2, Log: slog.New(slog.DiscardHandler), Secret: bytes.Repeat([]byte{7}, 32),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -20,6 +20,7 @@ const (
 	fieldReplies = "r"
 	fieldNumber  = "n"
 	fieldChunk   = "c"
+	fieldMAC     = "m"
 )
 
 const (
@@ -163,9 +164,10 @@ func (r *Run) send(ctx context.Context, f *flight, number uint64, packed string)
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*ioWithin)
 	defer cancel()
+	n := strconv.FormatUint(number, 10)
 	sent := c.DoMulti(ctx,
-		c.B().Xadd().Key(r.q.stream).Id("*").FieldValue().FieldValue(fieldReplies, r.replies).
-			FieldValue(fieldNumber, strconv.FormatUint(number, 10)).FieldValue(fieldChunk, packed).Build(),
+		c.B().Xadd().Key(r.q.stream).Id("*").FieldValue().FieldValue(fieldReplies, r.replies).FieldValue(fieldNumber, n).FieldValue(fieldChunk, packed).
+			FieldValue(fieldMAC, r.q.seal.sign(sealedChunk, r.replies, n, packed)).Build(),
 		c.B().Expire().Key(r.q.stream).Seconds(seconds(keysKeep)).Build())
 	id, err := sent[0].ToString()
 	if err != nil {
@@ -234,12 +236,13 @@ func (r *Run) pop() (number uint64, outcome string, err error) {
 	if err != nil || len(got) != 2 {
 		return 0, "", err
 	}
-	n, outcome, _ := strings.Cut(got[1], " ")
+	n, signed, _ := strings.Cut(got[1], " ")
 	number, err = strconv.ParseUint(n, 10, 64)
-	if err != nil {
-		return 0, "", nil // not of a node
+	if err != nil || len(signed) < macSize || !r.q.seal.verify(signed[:macSize], sealedOutcome, r.replies, n, signed[macSize:]) {
+		r.q.bad.add(sealedOutcome) // the one that is signed may still come
+		return 0, "", nil
 	}
-	return number, outcome, nil
+	return number, signed[macSize:], nil
 }
 
 func (r *Run) landAll(err error) {

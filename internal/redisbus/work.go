@@ -31,6 +31,7 @@ type task struct {
 	replies string // the key of whoever handed it in
 	number  string // among the chunks of its run
 	chunk   string // packed
+	mac     string // of all that
 }
 
 // worker is one call of Work.
@@ -116,7 +117,20 @@ func (w *worker) take(ctx context.Context) (*task, error) {
 	case err != nil:
 		return nil, err
 	}
-	return newTask(got[q.stream]), nil
+	return q.signed(ctx, c, newTask(got[q.stream])), nil
+}
+
+// signed returns a chunk that a node has signed; nil, and the chunk is taken out of the queue, if none has.
+func (q *Queue) signed(ctx context.Context, c rueidis.Client, t *task) *task {
+	if t == nil || q.seal.verify(t.mac, sealedChunk, t.replies, t.number, t.chunk) {
+		return t
+	}
+	q.bad.add(sealedChunk)
+	err := firstError(c.DoMulti(ctx, c.B().Xack().Key(q.stream).Group(group).Id(t.id).Build(), c.B().Xdel().Key(q.stream).Id(t.id).Build()))
+	if err != nil {
+		q.o.Log.Debug("a chunk that was refused stays in the queue", "error", err)
+	}
+	return nil
 }
 
 // missing reports whether the server says that there is no such stream or group.
@@ -155,7 +169,7 @@ func (w *worker) claim(ctx context.Context, c rueidis.Client) (*task, error) {
 	if err != nil {
 		return nil, nil // an entry that was deleted: older servers say so by a null
 	}
-	t := newTask(entries)
+	t := q.signed(ctx, c, newTask(entries))
 	if t != nil {
 		q.o.Log.Info("a chunk of a job is taken over from a node that gives no sign", "chunk", t.id)
 	}
@@ -167,7 +181,7 @@ func newTask(entries []rueidis.XRangeEntry) *task {
 		return nil
 	}
 	e := &entries[0]
-	return &task{id: e.ID, replies: e.FieldValues[fieldReplies], number: e.FieldValues[fieldNumber], chunk: e.FieldValues[fieldChunk]}
+	return &task{id: e.ID, replies: e.FieldValues[fieldReplies], number: e.FieldValues[fieldNumber], chunk: e.FieldValues[fieldChunk], mac: e.FieldValues[fieldMAC]}
 }
 
 // do runs a chunk and sends the outcome. A chunk whose outcome cannot be sent stays for others.
@@ -186,7 +200,8 @@ func (w *worker) do(ctx context.Context, t *task) {
 	// Also at a stop: what was done need not be done again.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), replyWithin)
 	defer cancel()
-	message := t.number + " " + pack(outcome)
+	packed := pack(outcome)
+	message := t.number + " " + q.seal.sign(sealedOutcome, t.replies, t.number, packed) + packed
 	for {
 		err := q.reply(ctx, t, message)
 		if err == nil || sleep.For(ctx, retryPause) != nil {
