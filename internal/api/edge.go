@@ -60,7 +60,7 @@ func (s *Server) registerEdge() {
 	register(s, op("listEdgeDocuments", http.MethodGet, wire.PathDocuments, "List documents for an edge node", "All domains, or the settings of all workspaces, in the order of id."), s.edgeDocuments)
 	register(s, op("listEdgeChanges", http.MethodGet, wire.PathChanges, "Hear of changes",
 		"Those after a position, in order and without gaps. If there are none, the answer waits for some up to a second. Without a position it says where the feed is now."), s.edgeChanges)
-	claim := op("putEdgeClaim", http.MethodPut, wire.PathClaims+"{id}", "Claim clicks of a link with a limit", "Written if the version is one more than the one that is stored.", 409)
+	claim := op("putEdgeClaim", http.MethodPut, wire.PathClaims+"{id}", "Claim clicks of a link with a limit", "Written if the version is one more than the one that is stored. The link must exist.", 409)
 	claim.Status = http.StatusNoContent
 	register(s, claim, s.putEdgeClaim)
 	register(s, op("getEdgeSalts", http.MethodGet, wire.PathSalts, "Read the salts of visitors", "So that a visitor is the same one at each edge. They must be deleted within 48 hours."), s.edgeSalts)
@@ -304,6 +304,15 @@ func (s *Server) putEdgeClaim(ctx context.Context, _ *call, in *struct {
 	n, err := terse.ParseLinkNumber(in.ID)
 	if err != nil {
 		return nil, terse.ErrNotFound
+	}
+	if in.Body.Version == 1 { // the others have one before them: no document comes to be for a link that does not exist
+		keys, found := [1]terse.LinkKey{s.edgeKey(n, "")}, [1]terse.Link{}
+		if err := s.o.Store.GetLinks(ctx, keys[:], found[:]); err != nil {
+			return nil, err
+		}
+		if found[0].Number == 0 {
+			return nil, terse.ErrNotFound
+		}
 	}
 	data, err := json.Marshal(struct {
 		Used uint64 `json:"used"`

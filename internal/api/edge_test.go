@@ -125,3 +125,31 @@ func TestEdgeChangesBytes(t *testing.T) {
 		t.Errorf("position %d, %d documents, want 4 and 1", page.Position, len(page.Documents))
 	}
 }
+
+// TestEdgeClaim: clicks are claimed of links that exist, so that no key of an edge fills the store with claims of others.
+func TestEdgeClaim(t *testing.T) {
+	t.Parallel()
+	b := setup(t, options{wrap: func(s terse.Store) terse.Store { return byCode{s} }})
+	w, key := b.workspace("all", "*")
+	edge := b.key(w, "edge:use")
+	var link struct {
+		ID string `json:"id"`
+	}
+	a := b.want(201, request{method: "POST", path: "/api/v1/links", key: key, body: `{"destination":"https://example.org/","max_clicks":10}`})
+	if err := json.Unmarshal(a.body, &link); err != nil {
+		t.Fatal(err)
+	}
+	claim := func(id string, version int) request {
+		return request{method: "PUT", path: wire.PathClaims + id, key: edge, body: fmt.Sprintf(`{"version":%d,"used":%d}`, version, version)}
+	}
+	n, err := terse.ParseLinkNumber(link.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := (n + 1).String()
+	b.wantProblem(404, "not_found", claim(other, 1))
+	b.want(412, claim(other, 2))
+	b.want(204, claim(link.ID, 1))
+	b.want(409, claim(link.ID, 1))
+	b.want(204, claim(link.ID, 2))
+}

@@ -84,11 +84,11 @@ const (
 	pause = 250 * time.Millisecond
 	// maxLookups is how many look-ups may wait for the server; further ones ask the store.
 	maxLookups = 64
-	// maxPuts and maxChanged bound what waits to be written; more is dropped: of entries that costs a read of the store, and
-	// changes are in the feed.
-	maxPuts, maxChanged = 1 << 14, 1 << 16
-	putBatch            = 128
-	feedPage            = 1000
+	// maxPuts, maxPutBytes and maxChanged bound what waits to be written; more is dropped: of entries that costs a read of the store,
+	// and changes are in the feed. A link may be tens of kilobytes.
+	maxPuts, maxPutBytes, maxChanged = 1 << 14, 16 << 20, 1 << 16
+	putBatch                         = 128
+	feedPage                         = 1000
 	// maxPages is how many pages of the feed are applied before it is cheaper to begin anew.
 	maxPages = 50
 	// writeWithin bounds a write, and a read of the feed.
@@ -106,6 +106,7 @@ type Cache struct {
 	offTill atomic.Int64           // Unix milliseconds
 	epoch   atomic.Pointer[string] // of the state as it was last seen; nil: there is none, or nobody knows
 	puts    chan Entry
+	waiting atomic.Int64 // bytes of entries that are to be written, or just are
 	wake    chan struct{}
 
 	mu      sync.Mutex // guards changed
@@ -171,64 +172,6 @@ func (c *Cache) Changed(n terse.LinkNumber, version uint64, deleted bool) {
 	c.Wake()
 }
 
-// lookup asks the server, for as long as a look-up may wait. nil: ask the store.
-func (c *Cache) lookup(get func(context.Context) (State, []byte, bool, error)) *terse.Link {
-	if c.epoch.Load() == nil || time.Now().UnixMilli() < c.offTill.Load() {
-		c.stats.skipped.Add(1)
-		return nil
-	}
-	select {
-	case c.slots <- struct{}{}:
-	default:
-		c.stats.skipped.Add(1)
-		return nil
-	}
-	at, _ := c.o.Position() // before the server is asked: what it says must be at least as new
-	type answer struct {
-		st   State
-		link []byte
-		ok   bool
-		err  error
-	}
-	// In a goroutine of its own, so that nothing the client library does makes a visitor wait for longer.
-	got := make(chan answer, 1)
-	ctx, cancel := context.WithTimeout(c.ctx, c.o.Within)
-	go func() {
-		defer func() { <-c.slots }()
-		var a answer
-		a.st, a.link, a.ok, a.err = get(ctx)
-		got <- a
-	}()
-	defer cancel()
-	var a answer
-	select {
-	case a = <-got:
-	case <-ctx.Done():
-		a.err = ctx.Err()
-	}
-	switch {
-	case a.err != nil:
-		c.fail()
-		return nil
-	case !a.ok || a.st.Position < at:
-		c.stats.behind.Add(1)
-		return nil
-	case a.link == nil:
-		c.stats.misses.Add(1)
-		return nil
-	}
-	l, err := linkjson.Unmarshal(a.link)
-	if err != nil || l.Number == 0 || l.Code == "" {
-		c.stats.misses.Add(1)
-		return nil
-	}
-	if told, ok := c.o.Told(l.Number); ok && told > l.Version {
-		c.stats.old.Add(1)
-		return nil
-	}
-	return &l
-}
-
 func (c *Cache) fail() {
 	c.stats.errors.Add(1)
 	c.offTill.Store(time.Now().Add(pause).UnixMilli())
@@ -250,11 +193,29 @@ func (c *Cache) keep(l *terse.Link, named []byte, read uint64) {
 	if e.Link, err = linkjson.Marshal(l); err != nil {
 		return
 	}
-	select {
-	case c.puts <- e:
-	default:
-		c.stats.dropped.Add(1)
+	size := e.size()
+	if c.waiting.Add(size) <= maxPutBytes {
+		select {
+		case c.puts <- e:
+			return
+		default:
+		}
 	}
+	c.waiting.Add(-size)
+	c.stats.dropped.Add(1)
+}
+
+// entryBytes is about what an entry takes beside its texts.
+const entryBytes = 128
+
+func (e *Entry) size() int64 { return int64(entryBytes + len(e.Link) + len(e.Named)) }
+
+// wrote gives back what entries took of maxPutBytes.
+func (c *Cache) wrote(batch []Entry) {
+	for i := range batch {
+		c.waiting.Add(-batch[i].size())
+	}
+	clear(batch)
 }
 
 // keeps reports whether a link may be kept. A name of a campaign's link becomes free without a word in the feed when the links of a
@@ -286,20 +247,23 @@ func (c *Cache) putAll() {
 			return
 		}
 		epoch := c.epoch.Load()
+		n := len(batch)
 		if epoch == nil {
-			c.stats.dropped.Add(uint64(len(batch)))
+			c.wrote(batch)
+			c.stats.dropped.Add(uint64(n))
 			continue
 		}
 		ctx, cancel := context.WithTimeout(c.ctx, writeWithin)
 		took, err := c.o.Remote.Put(ctx, *epoch, batch)
 		cancel()
+		c.wrote(batch)
 		if err != nil {
 			c.fail()
-			c.stats.dropped.Add(uint64(len(batch)))
+			c.stats.dropped.Add(uint64(n))
 			continue
 		}
 		c.stats.kept.Add(uint64(took))
-		c.stats.refused.Add(uint64(len(batch) - took))
+		c.stats.refused.Add(uint64(n - took))
 	}
 }
 
@@ -451,56 +415,4 @@ func changedIn(list []terse.Change) (changed []Changed) {
 		}
 	}
 	return changed
-}
-
-// Above returns a store whose links are looked up in the cache first.
-func (c *Cache) Above(store terse.Store) terse.Store { return reader{store, c} }
-
-// reader is a store below a Cache.
-type reader struct {
-	terse.Store
-	c *Cache
-}
-
-// GetLinks implements terse.Store. Whoever asks for several links at once does so in the background, and asks the store.
-func (r reader) GetLinks(ctx context.Context, keys []terse.LinkKey, dst []terse.Link) error {
-	if len(keys) != 1 || keys[0].Number == 0 {
-		return r.Store.GetLinks(ctx, keys, dst)
-	}
-	n := keys[0].Number
-	l := r.c.lookup(func(ctx context.Context) (State, []byte, bool, error) { return r.c.o.Remote.Get(ctx, n) })
-	if l != nil && l.Number == n && (keys[0].Code == "" || keys[0].Code == l.Code) {
-		r.c.stats.hits.Add(1)
-		dst[0] = *l
-		return nil
-	}
-	at, _ := r.c.o.Position()
-	if err := r.Store.GetLinks(ctx, keys, dst); err != nil {
-		return err
-	}
-	if dst[0].Number == n {
-		kept := dst[0]
-		if kept.Code == "" {
-			kept.Code = keys[0].Code // which the number says
-		}
-		r.c.keep(&kept, nil, at)
-	}
-	return nil
-}
-
-// GetAlias implements terse.Store.
-func (r reader) GetAlias(ctx context.Context, d terse.DomainID, alias string) (terse.Link, error) {
-	named := fmt.Appendf(nil, "%x:%s", uint32(d), alias)
-	l := r.c.lookup(func(ctx context.Context) (State, []byte, bool, error) { return r.c.o.Remote.GetNamed(ctx, named) })
-	if l != nil && l.Number.Domain() == d && l.Code == alias {
-		r.c.stats.hits.Add(1)
-		return *l, nil
-	}
-	at, _ := r.c.o.Position()
-	found, err := r.Store.GetAlias(ctx, d, alias)
-	if err != nil {
-		return found, err
-	}
-	r.c.keep(&found, named, at)
-	return found, nil
 }

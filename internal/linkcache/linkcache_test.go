@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -311,4 +312,36 @@ func TestBrokenRemote(t *testing.T) {
 	set(false)
 	f.cache.Wake()
 	f.kept()
+}
+
+// TestPutBytes: what waits to be written is bounded in bytes, and the room comes back with the writes.
+func TestPutBytes(t *testing.T) {
+	f := newFixture(t)
+	c, err := New(Options{
+		Remote: f.remote, Feed: f, Clock: f.cache.o.Clock, Position: f.cache.o.Position, Told: f.cache.o.Told,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Stop)
+	epoch := *f.cache.epoch.Load()
+	c.epoch.Store(&epoch)
+	const each, links = 32 << 10, 1000 // twice as many as there is room for
+	at, _ := f.cache.o.Position()
+	for i := range links {
+		l := terse.Link{Number: terse.NewLinkNumber(1, 2, uint64(i)), Workspace: 1, Version: 1, Code: "c", Destination: "https://example.com/" + strings.Repeat("x", each)}
+		c.keep(&l, nil, at)
+		if n := c.waiting.Load(); n > maxPutBytes {
+			t.Fatalf("%d bytes wait", n)
+		}
+	}
+	dropped := int(c.stats.dropped.Load())
+	if room := maxPutBytes / each; links-dropped > room || links-dropped < room*9/10 {
+		t.Errorf("%d links wait, there is room for %d", links-dropped, room)
+	}
+	c.Start()
+	f.until("everything was written", func() bool { return c.waiting.Load() == 0 })
+	if n := int(c.stats.kept.Load() + c.stats.refused.Load()); n != links-dropped {
+		t.Errorf("%d links were written, %d waited", n, links-dropped)
+	}
 }
