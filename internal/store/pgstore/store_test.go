@@ -276,6 +276,30 @@ func TestTrim(t *testing.T) {
 	if err := s.query(ctx, "test", func(r pgx.Rows) error { return r.Scan(&n) }, "select count(*) from terse.changes"); err != nil || n != 10 {
 		t.Fatalf("%d changes are left (%v), want 10", n, err)
 	}
+	// A database of a version that did not note what it had forgotten.
+	exec(t, url, "drop table terse.feed_floor", "delete from terse.migrations where version_id = 2")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, Options{URL: url})
+	_, err := s.Changes(ctx, 0, 100)
+	e, ok := errors.AsType[*terse.ForgottenError](err)
+	if !ok {
+		t.Fatalf("changes from the beginning: %v, want that some were forgotten", err)
+	}
+	for attempt := 0; ; attempt++ { // the feed waits for transactions of the whole server
+		list, err := s.Changes(ctx, e.Floor, 100)
+		if err != nil || len(list) > 10 {
+			t.Fatalf("%d changes after the floor, %v", len(list), err)
+		}
+		if len(list) == 10 {
+			break
+		}
+		if attempt == 1200 {
+			t.Fatalf("%d changes after the floor, want 10", len(list))
+		}
+		<-time.After(50 * time.Millisecond)
+	}
 }
 
 // TestExamine checks what is said of databases with one thing wrong each.
