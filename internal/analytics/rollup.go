@@ -41,6 +41,12 @@ func (g Segment) Known() bool {
 	return g.From%slotMillis == 0 && g.To%slotMillis == 0 && (g.From == 0 || g.To == dayMillis || n == slotMillis || n == 4*slotMillis)
 }
 
+// AtEnd reports whether the segment begins or ends with the day, as those of days, weeks and months of a zone do, so that
+// Firsts and Lasts of rows of slots have its visitors.
+func (g Segment) AtEnd() bool {
+	return g.From%slotMillis == 0 && g.To%slotMillis == 0 && (g.From == 0 || g.To == dayMillis)
+}
+
 // Add counts a row of the segment's day and slots into the point of its bucket. Where bots are counted
 // alone they must have no visitors.
 func (g Segment) Add(p *Point, r *SlotRow, bots Bots) {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -168,15 +169,19 @@ func TestSmallDays(t *testing.T) {
 	}
 }
 
-// downgrade makes of a database, and of the rollups in its record, what an earlier version had: 1 no cubes, 2 none of links.
+// downgrade makes of a database, and of the rollups in its record, what an earlier version had: 1 no cubes, 2 none of links, 3 no rdim15.
 func downgrade(t *testing.T, d *DB, version int) {
 	t.Helper()
 	before := map[string]string{"rday": "* EXCLUDE (cubes)", "r15": "*", "rdim": "*", "rlink": "*"}
-	was := []string{"DROP TABLE rcube", "DROP TABLE rset", "ALTER TABLE rday DROP COLUMN cubes", "ALTER TABLE rolled DROP COLUMN version", `UPDATE meta SET "value" = '2' WHERE "key" = 'schema'`}
-	if version == 2 {
+	was := []string{"DROP TABLE rdim15", "DROP TABLE rcube", "DROP TABLE rset", "ALTER TABLE rday DROP COLUMN cubes", "ALTER TABLE rolled DROP COLUMN version", `UPDATE meta SET "value" = '2' WHERE "key" = 'schema'`}
+	switch version {
+	case 2:
 		before = map[string]string{"rday": "* REPLACE (cubes & 15 AS cubes)", "r15": "*", "rdim": "*", "rlink": "*", "rcube": "* EXCLUDE (link_id)", "rset": "*"}
-		was = []string{"DELETE FROM rcube WHERE cube = 4", "DELETE FROM rset WHERE cube = 4", "UPDATE rday SET cubes = cubes & 15", "COMMIT", "BEGIN", "ALTER TABLE rcube DROP COLUMN link_id", "UPDATE rolled SET version = 2",
+		was = []string{"DROP TABLE rdim15", "DELETE FROM rcube WHERE cube = 4", "DELETE FROM rset WHERE cube = 4", "UPDATE rday SET cubes = cubes & 15", "COMMIT", "BEGIN", "ALTER TABLE rcube DROP COLUMN link_id", "UPDATE rolled SET version = 2",
 			`UPDATE meta SET "value" = '3' WHERE "key" = 'schema'`}
+	case 3:
+		before = map[string]string{"rday": "*", "r15": "*", "rdim": "*", "rlink": "*", "rcube": "*", "rset": "*"}
+		was = []string{"DROP TABLE rdim15", "UPDATE rolled SET version = 3", `UPDATE meta SET "value" = '4' WHERE "key" = 'schema'`}
 	}
 	for day := range d.rolled {
 		for _, table := range rollupTables {
@@ -191,7 +196,7 @@ func downgrade(t *testing.T, d *DB, version int) {
 				keys[rollupVersionKey] = fmt.Sprint(version)
 			}
 			rows := "SELECT " + before[table] + " FROM " + parquet(quote(path))
-			if slices.Contains(cubeTables, table) {
+			if version == 2 && slices.Contains(cubeTables, table) {
 				rows += " WHERE cube < 4"
 			}
 			must(t, d.copyTo(t.Context(), d.readers, rows, path, keys))
@@ -223,7 +228,7 @@ func TestUpgrade(t *testing.T) {
 		lost    bool
 		events  []clicks.Event
 		closed  int
-	}{{1, false, all, 18}, {1, true, few, 3}, {2, false, few, 3}, {2, true, few, 3}} { // all: so many that totals are merged
+	}{{1, false, all, 18}, {1, true, few, 3}, {2, false, few, 3}, {2, true, few, 3}, {3, true, few, 3}} { // all: so many that totals are merged
 		lost, events := test.lost, test.events
 		t.Run(fmt.Sprintf("version=%d,lost=%v", test.version, lost), func(t *testing.T) {
 			ref := enginetest.NewReference(events)
@@ -261,6 +266,7 @@ func TestUpgrade(t *testing.T) {
 				t.Fatalf("%d days of an earlier version after one was renewed", len(d.outdated))
 			}
 			sameCrossed(t, d, ref, crossedQuery(r, cubes[0], events)) // of both versions
+			sameParts(t, d, ref, partedQuery(r, events))
 			d.o.renewClicks = batchClicks
 			maintain(t, d)
 			if len(d.outdated) != 0 {
@@ -276,6 +282,14 @@ func TestUpgrade(t *testing.T) {
 			must(t, d.readers.QueryRowContext(t.Context(), fmt.Sprintf("SELECT count(DISTINCT day) FROM rday WHERE cubes = %d AND scope = %d", 1<<len(cubes)-1, scopeWorkspace)).Scan(&n))
 			if n != test.closed {
 				t.Errorf("%d days have all cubes", n)
+			}
+			kathmandu, err := time.LoadLocation("Asia/Kathmandu")
+			must(t, err)
+			q, err := analytics.Query{Workspace: enginetest.Workspace, From: enginetest.SpanFrom, To: terse.MillisOf(inSpan), Zone: kathmandu, Interval: analytics.Day,
+				Filters: []analytics.Filter{{Dim: analytics.Country, Values: []string{"DE"}}}}.Normalize()
+			must(t, err)
+			if n := sameParts(t, d, ref, q); n != test.closed {
+				t.Errorf("a chart with a filter reads %d days from %s", n, partsTable)
 			}
 		})
 	}

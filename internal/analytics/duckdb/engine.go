@@ -163,6 +163,11 @@ func (d *DB) Timeseries(ctx context.Context, q analytics.Query) (analytics.Times
 				return err
 			}
 		}
+		if len(p.parts) > 0 {
+			if err := at.partTimeseries(ctx, p.parts, q, starts, r.Points); err != nil {
+				return err
+			}
+		}
 		for _, c := range p.cubeDays {
 			if err := at.addCubedTimeseries(ctx, c, q, starts, r.Points); err != nil {
 				return err

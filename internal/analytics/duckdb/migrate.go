@@ -15,6 +15,8 @@ func (d *DB) migrate(ctx context.Context, from string, days []int64) error {
 		list = fromSchema2()
 	case "3":
 		list = fromSchema3()
+	case "4": // which had no rdim15
+		list = []string{createParts()}
 	}
 	list = append(list, fmt.Sprintf(`UPDATE meta SET "value" = '%s' WHERE "key" = 'schema'`, schemaVersion))
 	if err := d.write(ctx, func(ctx context.Context) error {
@@ -33,14 +35,14 @@ func (d *DB) migrate(ctx context.Context, from string, days []int64) error {
 
 // fromSchema2: version 2 had no cubes. Days are rolled up again by and by.
 func fromSchema2() []string {
-	return append(createCubes(),
+	return append(createCubes(), createParts(),
 		"ALTER TABLE rday ADD COLUMN cubes BIGINT DEFAULT 0", "ALTER TABLE rday ALTER cubes SET NOT NULL",
 		"ALTER TABLE rolled ADD COLUMN version BIGINT DEFAULT 1", "ALTER TABLE rolled ALTER version SET NOT NULL")
 }
 
 // fromSchema3: version 3 had no cube of links and campaigns. Days are rolled up again by and by.
 func fromSchema3() []string {
-	return []string{"ALTER TABLE rcube ADD COLUMN link_id BIGINT DEFAULT 0", "ALTER TABLE rcube ALTER link_id SET NOT NULL"}
+	return []string{createParts(), "ALTER TABLE rcube ADD COLUMN link_id BIGINT DEFAULT 0", "ALTER TABLE rcube ALTER link_id SET NOT NULL"}
 }
 
 // fromSchema1: version 1 had raw clicks alone, with unsigned numbers where the record has signed ones; its

@@ -18,6 +18,7 @@ import (
 type plan struct {
 	rolled   []int64
 	cubeDays []cubeDays
+	parts    []int64 // from rdim15
 	raw      []dayView
 }
 
@@ -147,15 +148,21 @@ func (at *snapshot) planTimeseries(ctx context.Context, q analytics.Query, start
 	}); err != nil {
 		return p, err
 	}
-	return at.fromCubes(ctx, p, q, "", func(v dayView) bool {
+	if p, err = at.fromCubes(ctx, p, q, "", func(v dayView) bool {
 		return (inDay(q, v.day) == "" || !v.raw()) && len(q.DaySegments(starts, v.day)) == 1
+	}); err != nil {
+		return p, err
+	}
+	return at.fromParts(ctx, p, q, func(v dayView) bool {
+		return !slices.ContainsFunc(q.DaySegments(starts, v.day), func(g analytics.Segment) bool { return !g.AtEnd() })
 	})
 }
 
-// planSlots: no filter, and a range whose ends lie on quarters of an hour.
+// planSlots: no filter or one that rdim15 has, and a range whose ends lie on quarters of an hour.
 func (at *snapshot) planSlots(ctx context.Context, q analytics.Query) (plan, error) {
-	if len(q.Filters) > 0 || !q.RedirectsOnly() || q.From%slotMillis != 0 || q.To%slotMillis != 0 {
-		return at.onlyRaw(q), nil
+	quarters := q.From%slotMillis == 0 && q.To%slotMillis == 0
+	if len(q.Filters) > 0 || !q.RedirectsOnly() || !quarters {
+		return at.fromParts(ctx, at.onlyRaw(q), q, func(dayView) bool { return quarters })
 	}
 	return at.split(ctx, q, "", false, func(dayView) bool { return true })
 }
@@ -163,20 +170,35 @@ func (at *snapshot) planSlots(ctx context.Context, q analytics.Query) (plan, err
 // rolledSlots returns the SELECT of the closed days of Slots: k, c.
 func (s *statement) rolledSlots(rolled []int64, q analytics.Query) string {
 	scope, _ := s.scopeOf(q)
-	c := byBots(q.Bots, "clicks")
-	return fmt.Sprintf("SELECT day * 96 + slot AS k, %s AS c FROM r15 WHERE %s AND %s AND %s > 0 AND k >= %d AND k < %d", c, dayList(rolled), scope, c, q.From/slotMillis, q.To/slotMillis)
+	return s.slotRows(q, "r15 WHERE "+dayList(rolled)+" AND "+scope)
 }
 
-// rolledTimeseries adds closed days to the points.
+func (s *statement) slotRows(q analytics.Query, from string) string {
+	c := byBots(q.Bots, "clicks")
+	return fmt.Sprintf("SELECT day * 96 + slot AS k, %s AS c FROM %s AND %s > 0 AND k >= %d AND k < %d", c, from, c, q.From/slotMillis, q.To/slotMillis)
+}
+
+// rolledTimeseries adds closed days without a filter to the points.
 func (at *snapshot) rolledTimeseries(ctx context.Context, rolled []int64, q analytics.Query, starts []terse.Millis, points []analytics.Point) error {
-	byDay := make(map[int64][]analytics.Segment, len(rolled))
-	for _, day := range rolled {
-		byDay[day] = q.DaySegments(starts, day)
-	}
 	var s statement
 	scope, _ := s.scopeOf(q)
-	query := "SELECT day, slot, clicks_p, clicks_b, qr_p, qr_b, v15, v60, firsts, lasts FROM r15 WHERE " + dayList(rolled) + " AND " + scope
-	return at.scan(ctx, query, func(rows *sql.Rows) error {
+	return at.slotTimeseries(ctx, rolled, q, starts, points, "v15, v60, firsts, lasts FROM r15 WHERE "+dayList(rolled)+" AND "+scope, s.args)
+}
+
+// partTimeseries adds closed days with a filter to the points.
+func (at *snapshot) partTimeseries(ctx context.Context, days []int64, q analytics.Query, starts []terse.Millis, points []analytics.Point) error {
+	var s statement
+	rows := s.partRows(days, q)
+	return at.slotTimeseries(ctx, days, q, starts, points, "0, 0, firsts, lasts FROM "+partsTable+" WHERE "+rows, s.args)
+}
+
+// slotTimeseries adds rows of quarters of an hour to the points; from is what follows the clicks in their query.
+func (at *snapshot) slotTimeseries(ctx context.Context, days []int64, q analytics.Query, starts []terse.Millis, points []analytics.Point, from string, args []any) error {
+	byDay := make(map[int64][]analytics.Segment, len(days))
+	for _, day := range days {
+		byDay[day] = q.DaySegments(starts, day)
+	}
+	return at.scan(ctx, "SELECT day, slot, clicks_p, clicks_b, qr_p, qr_b, "+from, func(rows *sql.Rows) error {
 		var r analytics.SlotRow
 		var day int64
 		if err := rows.Scan(&day, &r.Slot, &r.Clicks, &r.Bots, &r.QR, &r.BotsQR, &r.V15, &r.V60, &r.Firsts, &r.Lasts); err != nil {
@@ -189,7 +211,7 @@ func (at *snapshot) rolledTimeseries(ctx context.Context, rolled []int64, q anal
 			}
 		}
 		return nil
-	}, s.args...)
+	}, args...)
 }
 
 // byBots returns the sum of a pair of measures that q.Bots chooses.

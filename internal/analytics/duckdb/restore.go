@@ -237,7 +237,7 @@ func (d *DB) adoptRollups(ctx context.Context, whole map[int64]file) error {
 // file of that name, and their version; "" are clicks that have been removed.
 func (d *DB) rollupsMatch(ctx context.Context, day int64, name string) (version int64, match bool) {
 	for _, t := range rollupTables {
-		if version == 1 && slices.Contains(cubeTables, t) {
+		if version != 0 && !inVersion(t, version) {
 			continue
 		}
 		keys, err := d.parquetKeys(ctx, d.rollupFile(day, t))

@@ -24,7 +24,7 @@ import (
 //	rdim   one row for each scope, dimension and value
 //	rlink  one row for each link: what LinkTotals needs
 //
-// and the cubes of filters that cross (cube.go).
+// the cubes of filters that cross (cube.go), and rdim15 for charts with a filter (parts.go).
 //
 // Scopes are the workspace, each domain, and those campaigns and links that had at least
 // scopeRows clicks that day: the others are read raw, which is as quick, since clicks lie
@@ -85,7 +85,7 @@ const scopeKey = "workspace_id INTEGER NOT NULL, scope UTINYINT NOT NULL, id BIG
 // createRollups makes the tables.
 func createRollups() []string {
 	numbers := measureList(func(m measure) string { return m.name + " BIGINT NOT NULL" })
-	return append(createCubes(),
+	return append(createCubes(), createParts(),
 		"CREATE TABLE rday (day BIGINT NOT NULL, "+scopeKey+", "+numbers+", cubes BIGINT NOT NULL DEFAULT 0)",
 		"CREATE TABLE r15 (day BIGINT NOT NULL, "+scopeKey+", slot UTINYINT NOT NULL, clicks_p BIGINT NOT NULL, clicks_b BIGINT NOT NULL, "+
 			"qr_p BIGINT NOT NULL, qr_b BIGINT NOT NULL, v15 BIGINT NOT NULL, v60 BIGINT NOT NULL, firsts BIGINT NOT NULL, lasts BIGINT NOT NULL)",
@@ -96,11 +96,22 @@ func createRollups() []string {
 }
 
 // rollupTables begin with the one whose file is written last.
-var rollupTables = []string{"rday", "r15", "rdim", "rlink", "rcube", "rset"}
+var rollupTables = []string{"rday", "r15", "rdim", "rlink", "rcube", "rset", partsTable}
 
 // rollupVersion is what rollups are made as now; days of an earlier version are rolled up again (outdated). Version 1 had no cubes,
-// version 2 none of links and campaigns.
-const rollupVersion = 3
+// version 2 none of links and campaigns, version 3 no rdim15.
+const rollupVersion = 4
+
+// inVersion reports whether rollups of a version have a table.
+func inVersion(table string, version int64) bool {
+	switch {
+	case slices.Contains(cubeTables, table):
+		return version > 1
+	case table == partsTable:
+		return version > 3
+	}
+	return true
+}
 
 // rollupVersionKey is the note of the version in the footer of a file; version 1 had none.
 const rollupVersionKey = "terse_version"
@@ -118,7 +129,7 @@ func forgetRollups(day int64) []string {
 func (d *DB) loadRollups(day, version int64) []string {
 	var list []string
 	for _, t := range rollupTables {
-		if version > 1 || !slices.Contains(cubeTables, t) {
+		if inVersion(t, version) {
 			list = append(list, d.loadRollup(day, t))
 		}
 	}
@@ -189,7 +200,7 @@ type rollup struct {
 	scopeRows, topValues, cubeShare int
 }
 
-var rollupTemps = []string{"new_rday", "new_r15", "new_rdim", "new_rlink", "hot_campaigns", "hot_links", "domains", "counts", "people", "folded", "seen"}
+var rollupTemps = []string{"new_rday", "new_r15", "new_rdim", "new_rlink", "hot_campaigns", "hot_links", "domains", "counts", "people", "folded", "seen", "new_" + partsTable}
 
 func (r *rollup) drop() {
 	for _, t := range slices.Concat(rollupTemps, cubeTemps) {
@@ -200,22 +211,24 @@ func (r *rollup) drop() {
 // dayColumn is the UTC day of a click.
 const dayColumn = "(epoch_ms(ts) // 86400000)"
 
-// scoped returns the clicks, each once for every scope that it counts in, with the columns
+// scoped returns the clicks, each once for every scope that it counts in, of some kinds of scopes or all, with the columns
 // needed and v. A workspace with one domain has no rows of that domain here: they are copied later.
-func (r *rollup) scoped(v string) string {
-	part := func(scope int, id, domain, join string) string {
-		return fmt.Sprintf(`SELECT %s AS day, workspace_id, %d AS scope, %s AS id, %s AS domain, %s AS v, visitor, link_id, outcome, bot <> 0 AS b, "repeat", "trigger", weight, domain || '/' || code AS label FROM %s c%s`,
-			dayColumn, scope, id, domain, v, r.src, join)
+func (r *rollup) scoped(v string, only ...int) string {
+	var parts []string
+	part := func(scope int, id, domain, join string) {
+		if len(only) == 0 || slices.Contains(only, scope) {
+			parts = append(parts, fmt.Sprintf(`SELECT %s AS day, workspace_id, %d AS scope, %s AS id, %s AS domain, %s AS v, visitor, link_id, outcome, bot <> 0 AS b, "repeat", "trigger", weight, domain || '/' || code AS label FROM %s c%s`,
+				dayColumn, scope, id, domain, v, r.src, join))
+		}
 	}
 	hot := func(table, column string) string {
 		return fmt.Sprintf(" SEMI JOIN %s h ON c.workspace_id = h.w AND c.%s = h.n AND %s = h.day", table, column, dayColumn)
 	}
-	return "(" + strings.Join([]string{
-		part(scopeWorkspace, "0::BIGINT", "''", ""),
-		part(scopeDomain, "0::BIGINT", "domain", " SEMI JOIN (SELECT * FROM domains WHERE n > 1) h ON c.workspace_id = h.w AND "+dayColumn+" = h.day"),
-		part(scopeCampaign, "campaign_id", "''", hot("hot_campaigns", "campaign_id")),
-		part(scopeLink, "link_id", "''", hot("hot_links", "link_id")),
-	}, " UNION ALL ") + ")"
+	part(scopeWorkspace, "0::BIGINT", "''", "")
+	part(scopeDomain, "0::BIGINT", "domain", " SEMI JOIN (SELECT * FROM domains WHERE n > 1) h ON c.workspace_id = h.w AND "+dayColumn+" = h.day")
+	part(scopeCampaign, "campaign_id", "''", hot("hot_campaigns", "campaign_id"))
+	part(scopeLink, "link_id", "''", hot("hot_links", "link_id"))
+	return "(" + strings.Join(parts, " UNION ALL ") + ")"
 }
 
 const (
@@ -256,6 +269,7 @@ func (r *rollup) compute() error {
 	list = append(list, r.cubing()...)
 	list = append(list, r.pivot()...)
 	list = append(list, r.slots()...)
+	list = append(list, r.parts()...)
 	add("CREATE TEMP TABLE new_rlink AS SELECT %s AS day, workspace_id, link_id, sum(weight)::BIGINT AS clicks, epoch_ms(max(ts)) AS last FROM %s WHERE outcome = 'redirect' AND bot = 0 AND link_id <> 0 GROUP BY ALL",
 		dayColumn, r.src)
 	for _, q := range list {
@@ -301,19 +315,29 @@ func onlyDomain(table string) string {
 		table, scopeDomain, scopeWorkspace)
 }
 
+// slotOfDay is the quarter of an hour of a click, and slotCounts its clicks.
+var (
+	slotOfDay  = fmt.Sprintf("((epoch_ms(ts) %% %d) // %d)::INTEGER", dayMillis, slotMillis)
+	slotCounts = func() string {
+		var list []string
+		for _, c := range [][2]string{{"clicks_p", "NOT b"}, {"clicks_b", "b"}, {"qr_p", `NOT b AND "trigger" = 'qr'`}, {"qr_b", `b AND "trigger" = 'qr'`}} {
+			list = append(list, "coalesce("+sum("weight", c[1])+", 0)::BIGINT AS "+c[0])
+		}
+		return strings.Join(list, ", ")
+	}()
+)
+
 // slots returns the statements that make r15. Visitors of any part of the day that begins or ends with it
 // are sums too: firsts counts the visitors whose first click of the day is in the slot, lasts those
 // whose last one is. v15 are the visitors of the slot, v60 those of the hour that begins with
 // it. So points of hours, days and anything longer are exact in every zone.
 func (r *rollup) slots() []string {
-	clicks := r.scoped(fmt.Sprintf("((epoch_ms(ts) %% %d) // %d)::INTEGER", dayMillis, slotMillis))
-	count := func(cond string) string { return "coalesce(sum(weight) FILTER (" + cond + "), 0)::BIGINT" }
+	clicks := r.scoped(slotOfDay)
 	part := func(cols, from string) string {
 		return "SELECT " + rollupKey + ", " + cols + " FROM " + from
 	}
 	parts := strings.Join([]string{
-		part("v AS slot, "+count("NOT b")+" AS clicks_p, "+count("b")+" AS clicks_b, "+count(`NOT b AND "trigger" = 'qr'`)+" AS qr_p, "+count(`b AND "trigger" = 'qr'`)+
-			" AS qr_b, 0 AS v15, 0 AS v60, 0 AS firsts, 0 AS lasts", clicks+" WHERE outcome = 'redirect' GROUP BY "+rollupKey+", v"),
+		part("v AS slot, "+slotCounts+", 0 AS v15, 0 AS v60, 0 AS firsts, 0 AS lasts", clicks+" WHERE outcome = 'redirect' GROUP BY "+rollupKey+", v"),
 		part("slot, 0, 0, 0, 0, count(*), 0, 0, 0", "seen GROUP BY "+rollupKey+", slot"),
 		part("f, 0, 0, 0, 0, 0, 0, count(*), 0", "ends GROUP BY "+rollupKey+", f"),
 		part("l, 0, 0, 0, 0, 0, 0, 0, count(*)", "ends GROUP BY "+rollupKey+", l"),

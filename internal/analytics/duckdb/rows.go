@@ -27,6 +27,12 @@ func (s *statement) slots(p plan, q analytics.Query) string {
 		}
 		inner += s.rolledSlots(p.rolled, q)
 	}
+	if len(p.parts) > 0 {
+		if inner != "" {
+			inner += "\nUNION ALL "
+		}
+		inner += s.slotRows(q, partsTable+" WHERE "+s.partRows(p.parts, q))
+	}
 	if inner == "" {
 		return ""
 	}

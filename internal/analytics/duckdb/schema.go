@@ -12,7 +12,7 @@ import (
 )
 
 // schemaVersion is in the table meta. A file of another version is not opened.
-const schemaVersion = "4"
+const schemaVersion = "5"
 
 // eventVersion is the column v of every row: the version of the event schema.
 const eventVersion uint8 = 1
