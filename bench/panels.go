@@ -255,10 +255,10 @@ func panelsOf(db *duckdb.DB, q analytics.Query, links int) []panel {
 			}))
 			return err
 		}, true},
-		{"one tag: summary", summary(with(func(c *analytics.Query) { c.Scope.Tag = "vip" })), false},
-		{"by tag", by(analytics.Tag), false},
+		{"one tag: summary", summary(with(func(c *analytics.Query) { c.Scope.Tag = "vip" })), true},
+		{"by tag", by(analytics.Tag), true},
 		{"one tag: chart by day", series(with(func(c *analytics.Query) { c.Scope.Tag = "vip" })), false},
-		{"one filter: chart by day", series(with(func(c *analytics.Query) { c.Filters = []analytics.Filter{only(analytics.Country, "DE")} })), false},
+		{"one filter: chart by day", series(with(func(c *analytics.Query) { c.Filters = []analytics.Filter{only(analytics.Country, "DE")} })), true},
 	}
 	for _, dim := range []analytics.Dimension{analytics.Link, analytics.Campaign, analytics.Country, analytics.Referrer, analytics.Source, analytics.Browser, analytics.Device, analytics.UTMSource, analytics.Destination} {
 		list = append(list, panel{"by " + string(dim), by(dim), true})
