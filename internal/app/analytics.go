@@ -50,6 +50,9 @@ func (s *server) startAnalytics(ctx context.Context, spool string) error {
 			return fmt.Errorf("start analytics: %w", err)
 		}
 		o.Spool, o.Log = spool, s.log
+		if s.cfg.Redis.ClickStreams && s.cfg.Has(config.RoleWorker) {
+			o.Feed = s.countStreams
+		}
 		if s.analytics, err = clickhouse.Start(ctx, o); err != nil {
 			return fmt.Errorf("start analytics: %w", err)
 		}

@@ -84,7 +84,7 @@ const (
 func Run(ctx context.Context, cfg *config.Config, o Options) error {
 	useProcessors()
 	collectEarly()
-	s := &server{cfg: forEdge(cfg), o: o, log: o.Log}
+	s := &server{cfg: forShipping(forEdge(cfg)), o: o, log: o.Log, streams: newClickStreams()}
 	err := s.start(ctx)
 	switch {
 	case err == nil:
@@ -161,6 +161,7 @@ type server struct {
 	locks       *fence.Keeper
 	edge        *edge.Store   // nil: this is no edge node
 	shipper     *edge.Shipper // nil: as edge, or there are no clicks
+	streams     *clickStreams // of clicks through Redis
 	inbox       *inbox.Inbox  // of clicks of edge nodes; nil: this process takes none
 	salts       *clicks.FileSalts
 	registry    *prometheus.Registry
@@ -199,6 +200,7 @@ func (s *server) start(ctx context.Context) error {
 	s.registry = prometheus.NewRegistry()
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	s.failed = make(chan error, 4)
+	s.onStop("stream of clicks", func(context.Context) error { s.streams.close(); return nil })
 
 	s.clock = func() terse.Millis { return terse.MillisOf(time.Now()) }
 	if err := s.listen(); err != nil {
@@ -236,6 +238,9 @@ func (s *server) start(ctx context.Context) error {
 		return err
 	}
 	if err := s.openClicks(ctx); err != nil {
+		return err
+	}
+	if err := s.patiently(ctx, func() error { return s.openClickStreams(ctx) }); err != nil {
 		return err
 	}
 	s.openCampaigns()
@@ -417,7 +422,11 @@ func (s *server) openClicks(ctx context.Context) error {
 	}
 	s.registry.MustRegister(s.recorder)
 	s.live = live.New(live.Options{Log: s.log, Tags: &facts.Lookup{Store: s.store, Code: s.codeOf}, Open: func() (live.Tail, error) { return clicks.OpenTail(spool, s.recorder.Position()) }})
-	if s.cfg.Analytics.Enabled {
+	if s.cfg.Redis.ClickStreams {
+		if err := s.spoolIntoStreams(ctx, spool); err != nil {
+			return err
+		}
+	} else if s.cfg.Analytics.Enabled {
 		if err := s.startAnalytics(ctx, spool); err != nil {
 			return err
 		}
@@ -664,6 +673,9 @@ func (s *server) checks() []api.Check {
 			c.State, c.Detail = api.Degraded, fmt.Sprintf("%d failed writes, %d failed syncs since the start", st.WriteErrors, st.SyncErrors)
 		}
 		list = append(list, c)
+	}
+	if why := s.streams.trouble(); why != "" {
+		list = append(list, api.Check{Name: "sending_clicks", State: api.Degraded, Detail: why + "; they wait on disk"})
 	}
 	if s.shipper != nil {
 		c := api.Check{Name: "sending_clicks", State: api.OK}

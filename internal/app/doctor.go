@@ -94,7 +94,7 @@ func (d *doctor) add(what string, bad bool, text string) {
 // clickHouse looks at the server that counts clicks, if there is one.
 func (d *doctor) clickHouse(ctx context.Context) {
 	c := d.cfg.Analytics
-	if !c.Enabled || c.Engine != config.EngineClickHouse {
+	if !c.Enabled || c.Engine != config.EngineClickHouse || d.cfg.ShipsClicks() {
 		return
 	}
 	found, err := clickhouse.Check(ctx, clickhouse.Options{URL: c.ClickHouse.URL.Reveal(), QueryTimeout: c.ClickHouse.QueryTimeout, InsertTimeout: c.ClickHouse.QueryTimeout})
@@ -134,6 +134,23 @@ func (d *doctor) redis(ctx context.Context) {
 		return
 	}
 	d.list = append(d.list, Finding{"redis", FindingOK, found})
+	if r.ClickStreams {
+		d.clickStreams(ctx)
+	}
+}
+
+// clickStreams looks whether clicks can go through the server.
+func (d *doctor) clickStreams(ctx context.Context) {
+	const what = "redis: click streams"
+	problem, advice, err := redisbus.CheckClicks(ctx, busOptions(d.cfg, "doctor"))
+	switch {
+	case err != nil:
+		d.add(what, false, fmt.Sprintf("whether the server suits them cannot be seen: %v", err))
+	case problem != "":
+		d.add(what, true, problem)
+	default:
+		d.add(what, false, advice)
+	}
 }
 
 // lowDisk is how much of a disk should be free, in percent.

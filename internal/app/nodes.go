@@ -20,6 +20,7 @@ const (
 	dutyExports   = "exports"
 	dutySchedules = "export-schedules"
 	dutyFacts     = "facts"
+	dutyClicks    = "click-streams"
 )
 
 // openNodes puts this process on the list of nodes, and prepares its locks. A process that has its store for itself

@@ -20,6 +20,7 @@ func (c *Config) checkAnalytics(refuse refuser) {
 	case a.Engine != EngineClickHouse && a.ClickHouse.URL != "":
 		refuse(key, "is set, but analytics.engine is %s; set analytics.engine to clickhouse or leave the address out", a.Engine)
 	case a.Engine != EngineClickHouse:
+	case a.ClickHouse.URL == "" && c.ShipsClicks(): // it never speaks to the server
 	case a.ClickHouse.URL == "":
 		refuse(key, "is missing; analytics.engine is clickhouse and wants clickhouse://user:password@host:9000/database")
 	case !c.Clicks.Enabled:

@@ -199,6 +199,8 @@ type Redis struct {
 	LinkCache     bool          `key:"link_cache" doc:"Keep links that a node has read in Redis, so that a node that has just started asks the database for fewer. Never needed: a look-up waits redis.link_cache_wait for it at most."`
 	LinkCacheWait time.Duration `key:"link_cache_wait" range:"1ms..10s" doc:"How long a visit that needs a link waits for Redis before it asks the database."`
 	LinkCacheAge  time.Duration `key:"link_cache_age" range:"1s..24h" doc:"How long a link stays there, if it does not expire or change before."`
+	// Clicks on their way to ClickHouse.
+	ClickStreams bool `key:"click_streams" doc:"Nodes that redirect send their clicks through Redis, and one node with the role worker at a time inserts those of all into ClickHouse: fewer and larger inserts, and nodes with the role redirect alone need not reach ClickHouse. At least one node has the role worker."`
 }
 
 // Roles of a process.
@@ -210,6 +212,12 @@ const (
 
 // Has reports whether the process runs the role.
 func (c *Config) Has(role string) bool { return slices.Contains(c.Role, role) }
+
+// ShipsClicks reports whether the process sends clicks through Redis and leaves counting them to others: it has no use for an
+// analytics engine.
+func (c *Config) ShipsClicks() bool {
+	return c.Redis.ClickStreams && len(c.Role) == 1 && c.Has(RoleRedirect)
+}
 
 // Default returns the configuration of "terse serve" without any setting on a
 // machine with that much memory, in bytes.

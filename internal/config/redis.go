@@ -18,6 +18,7 @@ func (c *Config) checkRedis(refuse refuser) {
 	if c.Redis.LinkCache && c.Store.Postgres.ReplicaURL != "" {
 		refuse("redis.link_cache", "is set beside store.postgres.replica_url: what a replica says may be old, and must not be kept for others")
 	}
+	c.checkClickStreams(refuse)
 	if c.Redis.URL == "" {
 		if c.Redis.LinkCache {
 			refuse("redis.link_cache", "is set without redis.url")
@@ -43,5 +44,21 @@ func (c *Config) checkRedis(refuse refuser) {
 		if n, err := strconv.Atoi(db); err != nil || n < 0 {
 			refuse("redis.url", "ends in the number of a database, not in %q", db)
 		}
+	}
+}
+
+// checkClickStreams refuses a way for clicks that leads nowhere.
+func (c *Config) checkClickStreams(refuse refuser) {
+	const key = "redis.click_streams"
+	switch a := &c.Analytics; {
+	case !c.Redis.ClickStreams:
+	case c.Redis.URL == "":
+		refuse(key, "is set without redis.url, through which clicks would go")
+	case !c.Clicks.Enabled:
+		refuse(key, "is set, but clicks.enabled is false: there is nothing to send")
+	case !a.Enabled:
+		refuse(key, "is set, but analytics.enabled is false: nobody would insert the clicks")
+	case a.Engine != EngineClickHouse:
+		refuse(key, "is set, but analytics.engine is %s: clicks go through Redis to the nodes that insert them into clickhouse", a.Engine)
 	}
 }

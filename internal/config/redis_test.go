@@ -58,3 +58,44 @@ func TestRedis(t *testing.T) {
 		})
 	}
 }
+
+// TestClickStreams: a way for clicks that leads nowhere is refused, and nodes that only send want no ClickHouse.
+func TestClickStreams(t *testing.T) {
+	t.Parallel()
+	const house = "clickhouse://terse@ch:9000/terse"
+	for _, c := range []struct {
+		name      string
+		change    func(*Config)
+		key, want string // "" for none
+	}{
+		{"every role", func(*Config) {}, "", ""},
+		{"only redirects, without the server", func(c *Config) { c.Role, c.Analytics.ClickHouse.URL = []string{RoleRedirect}, "" }, "", ""},
+		{"only redirects", func(c *Config) { c.Role = []string{RoleRedirect} }, "", ""},
+		{"only works", func(c *Config) { c.Role = []string{RoleWorker} }, "", ""},
+		{"redirects and works, without the server", func(c *Config) {
+			c.Role, c.Analytics.ClickHouse.URL = []string{RoleRedirect, RoleWorker}, ""
+		}, "analytics.clickhouse.url", "is missing"},
+		{"without Redis", func(c *Config) { c.Redis.URL = "" }, "redis.click_streams", "without redis.url"},
+		{"DuckDB", func(c *Config) { c.Analytics.Engine, c.Analytics.ClickHouse.URL = EngineDuckDB, "" }, "redis.click_streams", "analytics.engine is duckdb"},
+		{"nobody counts", func(c *Config) { c.Analytics.Enabled = false }, "redis.click_streams", "analytics.enabled is false"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			cfg := Default(16 << 30)
+			cfg.Store.Engine, cfg.Store.Postgres.URL = EnginePostgres, "postgres://terse@db/terse"
+			cfg.Redis.URL, cfg.Redis.ClickStreams = "redis://redis:6379/0", true
+			cfg.Analytics.Engine, cfg.Analytics.ClickHouse.URL = EngineClickHouse, house
+			c.change(cfg)
+			problems := cfg.Validate(16 << 30)
+			if c.key == "" {
+				if len(problems) > 0 {
+					t.Errorf("refused: %v", problems)
+				}
+				return
+			}
+			if len(problems) != 1 || !strings.HasPrefix(problems[0].Error(), c.key+":") || !strings.Contains(problems[0].Error(), c.want) {
+				t.Errorf("got %v, want one of %s about %q", problems, c.key, c.want)
+			}
+		})
+	}
+}

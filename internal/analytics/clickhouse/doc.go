@@ -2,7 +2,7 @@
 // questions of package analytics there. It speaks the native protocol and makes its tables itself.
 //
 // Files: options.go (where the server is), dialect.go (all that differs between versions of ClickHouse),
-// schema.go and migrate.go (tables), insert.go (a batch as columns), ingest.go (spool to table), doubt.go
+// schema.go and migrate.go (tables), insert.go (a batch as columns), ingest.go (spool to table), feed.go (many spools to table), doubt.go
 // (inserts whose outcome is not known), query.go (statements), engine.go (answers), rows.go
 // (clicks one by one), facts.go, conversions.go, pending.go, rollup.go (numbers of closed days), plan.go (which
 // days are read from them), retain.go and erase.go (what goes), audit.go (duplicates), run.go (the loop around

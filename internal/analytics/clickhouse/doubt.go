@@ -29,14 +29,15 @@ const (
 // insertID returns the id of the next insert. The server shows it as long as it works on it.
 func (e *Engine) insertID() string {
 	e.insertSeq++
-	return fmt.Sprintf("%s%d-%d", e.insertPrefix(), e.boot, e.insertSeq)
+	return fmt.Sprintf("%s%d-%d", e.inserting, e.boot, e.insertSeq)
 }
 
-func (e *Engine) insertPrefix() string { return "terse-clicks-" + e.o.Source + "-" }
+// insertPrefix is what the ids of the inserts of a spool begin with.
+func insertPrefix(source string) string { return "terse-clicks-" + source + "-" }
 
-// settle returns when the server works on no insert of this spool any more.
-func (e *Engine) settle(ctx context.Context) error {
-	cond := "startsWith(query_id, " + literal(e.insertPrefix()) + ")"
+// settle returns when the server works on no insert with an id of this prefix any more.
+func (e *Engine) settle(ctx context.Context, prefix string) error {
+	cond := "startsWith(query_id, " + literal(prefix) + ")"
 	began := time.Now()
 	killed := false
 	for {

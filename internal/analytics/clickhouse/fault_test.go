@@ -214,7 +214,7 @@ func TestSettle(t *testing.T) {
 	go insert()
 	began := time.Now()
 	for {
-		n, err := e.number(t.Context(), "SELECT count() FROM system.processes WHERE startsWith(query_id, "+literal(e.insertPrefix())+")")
+		n, err := e.number(t.Context(), "SELECT count() FROM system.processes WHERE startsWith(query_id, "+literal(e.inserting)+")")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -233,10 +233,10 @@ func TestSettle(t *testing.T) {
 		default:
 		}
 	}
-	if err := e.settle(t.Context()); err != nil {
+	if err := e.settle(t.Context(), e.inserting); err != nil {
 		t.Fatal(err)
 	}
-	n, err := e.number(t.Context(), "SELECT count() FROM system.processes WHERE startsWith(query_id, "+literal(e.insertPrefix())+")")
+	n, err := e.number(t.Context(), "SELECT count() FROM system.processes WHERE startsWith(query_id, "+literal(e.inserting)+")")
 	if err != nil || n != 0 {
 		t.Errorf("%d inserts are at work after settle, %v", n, err)
 	}

@@ -33,12 +33,19 @@ const (
 // Ingest copies events from src, which begins at Position, into the table until ctx ends (then it returns nil) or
 // something fails. After an error it may be called again with a source that begins at Position.
 func (e *Engine) Ingest(ctx context.Context, src Source) error {
-	// What was on its way when the last one ended was one batch, perhaps of another process with another limit; a group of
-	// the spool may have gone beyond it.
-	e.doubt = max(MostRows, e.o.MaxRows) + clicks.MaxGroup
-	err := e.settle(ctx)
+	e.doubt = e.mostInDoubt()
+	return e.ingest(ctx, e.o.Source, &spoolIntake{e: e, Source: src})
+}
+
+// mostInDoubt is how many clicks after a place may be in the table. What was on its way when the last one ended was one batch, perhaps of
+// another process with another limit; a group of the spool may have gone beyond it.
+func (e *Engine) mostInDoubt() int { return max(MostRows, e.o.MaxRows) + clicks.MaxGroup }
+
+func (e *Engine) ingest(ctx context.Context, name string, in intake) error {
+	e.inserting = insertPrefix(name)
+	err := e.settle(ctx, e.inserting)
 	for err == nil {
-		err = e.ingestOnce(ctx, src)
+		err = e.ingestOnce(ctx, in)
 	}
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return nil
@@ -47,13 +54,13 @@ func (e *Engine) Ingest(ctx context.Context, src Source) error {
 }
 
 // ingestOnce writes one batch, or waits for something to write.
-func (e *Engine) ingestOnce(ctx context.Context, src Source) error {
+func (e *Engine) ingestOnce(ctx context.Context, in intake) error {
 	b := &e.batch
 	b.reset()
 	var began time.Time
 	for {
 		want := e.o.MaxRows - len(b.events)
-		read, err := src.Next(ctx, want, func(ev *clicks.Event) error { return e.take(b, ev) })
+		read, err := in.Next(ctx, want, func(ev *clicks.Event) error { return e.take(b, ev) })
 		if err != nil {
 			return err
 		}
@@ -61,13 +68,13 @@ func (e *Engine) ingestOnce(ctx context.Context, src Source) error {
 		readAll := read < want
 		switch {
 		case len(b.events) == 0 && read > 0: // all of them were left out
-			return e.moveOn(ctx, src.Position(), 0)
+			return in.moveOn(ctx, 0)
 		case len(b.events) == 0:
 			e.seen(terse.MillisOf(now))
 			if err := e.joinSoon(ctx); err != nil {
 				return err
 			}
-			return src.Wait(ctx)
+			return in.Wait(ctx)
 		case began.IsZero():
 			began = time.Now()
 		}
@@ -77,18 +84,18 @@ func (e *Engine) ingestOnce(ctx context.Context, src Source) error {
 			if readAll {
 				watermark = terse.MillisOf(now)
 			}
-			if err := e.write(ctx, b.events); err != nil {
+			if err := e.write(ctx, b.events, in.doubtful()); err != nil {
 				return err
 			}
 			e.wrote = time.Now()
-			if err := e.moveOn(ctx, src.Position(), n); err != nil {
+			if err := in.moveOn(ctx, n); err != nil {
 				return err
 			}
 			e.seen(watermark)
 			return e.joinSoon(ctx)
 		}
 		if readAll {
-			if err := waitAtMost(ctx, src, pollDelay); err != nil {
+			if err := waitAtMost(ctx, in, pollDelay); err != nil {
 				return err
 			}
 		}
@@ -109,8 +116,8 @@ func (e *Engine) take(b *batch, ev *clicks.Event) error {
 	return nil
 }
 
-// write puts events into the table, each once.
-func (e *Engine) write(ctx context.Context, events []clicks.Event) error {
+// write puts events into the table, each once. doubtful: some of them may be there.
+func (e *Engine) write(ctx context.Context, events []clicks.Event, doubtful bool) error {
 	e.writing.Lock()
 	defer e.writing.Unlock()
 	// Erased since they were taken.
@@ -125,13 +132,11 @@ func (e *Engine) write(ctx context.Context, events []clicks.Event) error {
 	if err := e.markDirty(ctx, days); err != nil {
 		return err
 	}
-	n := len(events)
-	if e.doubt > 0 {
+	if doubtful {
 		var err error
 		if events, err = e.missing(ctx, events); err != nil {
 			return err
 		}
-		e.doubt -= n
 	}
 	if len(events) == 0 {
 		return nil
@@ -168,7 +173,7 @@ func (e *Engine) seen(t terse.Millis) {
 }
 
 // waitAtMost waits for events, but not longer than limit.
-func waitAtMost(ctx context.Context, src Source, limit time.Duration) error {
+func waitAtMost(ctx context.Context, src interface{ Wait(context.Context) error }, limit time.Duration) error {
 	short, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	if err := src.Wait(short); err != nil && short.Err() == nil {

@@ -189,24 +189,30 @@ func numbers[T int64 | uint64 | uint32 | uint16 | uint8](buf *[]T, c *column, ev
 	return *buf
 }
 
-// writeOffset names the place of a spool after its events were written.
+// offsetRows is where places of spools are kept.
+const offsetRows = "ingest_offsets (source, ver, position, events)"
+
+// nextVer returns the version after one. The clock may stand still or go back; versions must not.
+func (e *Engine) nextVer(last uint64) uint64 { return max(last+1, uint64(e.o.Clock().UnixNano())) }
+
+// writeOffset names the place of the spool of this node after its events were written.
 func (e *Engine) writeOffset(ctx context.Context, pos clicks.Position, events int64) error {
-	// The clock may stand still or go back; ver must not.
-	e.offsetVer = max(e.offsetVer+1, uint64(e.o.Clock().UnixNano()))
-	return e.rows(ctx, "ingest_offsets (source, ver, position, events)", [][]any{{e.o.Source, e.offsetVer, pos.String(), uint64(events)}})
+	e.offsetVer = e.nextVer(e.offsetVer)
+	return e.rows(ctx, offsetRows, [][]any{{e.o.Source, e.offsetVer, pos.String(), uint64(events)}})
 }
 
-// readOffset returns the place of this spool: the zero Position in a new database.
-func (e *Engine) readOffset(ctx context.Context) (pos clicks.Position, events int64, err error) {
+// readOffset returns the place of a spool: the zero Position in a new database.
+func (e *Engine) readOffset(ctx context.Context, source string) (pos clicks.Position, events int64, ver uint64, err error) {
+	ctx, cancel := e.within(ctx)
+	defer cancel()
 	var text string
-	var ver, n uint64
-	err = e.scan(ctx, "SELECT position, events, ver FROM ingest_offsets WHERE source = "+literal(e.o.Source)+" ORDER BY ver DESC LIMIT 1", func(r row) error {
+	var n uint64
+	err = e.scan(ctx, "SELECT position, events, ver FROM ingest_offsets WHERE source = "+literal(source)+" ORDER BY ver DESC LIMIT 1", func(r row) error {
 		return r.Scan(&text, &n, &ver)
 	})
 	if err != nil {
-		return pos, 0, err
+		return pos, 0, 0, err
 	}
-	e.offsetVer = max(e.offsetVer, ver)
 	pos, err = clicks.ParsePosition(text)
-	return pos, int64(n), err
+	return pos, int64(n), ver, err
 }

@@ -1,6 +1,7 @@
 package clickhouse
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -25,8 +26,11 @@ type Options struct {
 	URL string
 	// Source names the spool that this process reads; each spool has a place of its own in ingest_offsets.
 	Source string
-	// Spool is the folder of the spool. "": nothing is ingested.
+	// Spool is the folder of the spool. "": nothing is ingested, but from a Feed.
 	Spool string
+	// Feed, if not nil and without a Spool, is called while the server can be used: it calls IngestFeed when this process may, and returns
+	// when ctx has ended, or with what IngestFeed returned. It is called again after an error.
+	Feed func(ctx context.Context, e *Engine) error
 
 	QueryTimeout  time.Duration // of a question; default 10 s
 	InsertTimeout time.Duration // of an insert; default 60 s. A round of maintenance has an hour

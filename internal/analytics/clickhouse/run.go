@@ -40,7 +40,9 @@ type Engine struct {
 	// Of the goroutine that ingests.
 	batch     batch
 	buffers   columnBuffers
-	doubt     int // clicks that are looked up before they are written
+	inserting string          // what ids of inserts begin with
+	fed       map[string]*fed // spools of a feed, by their names
+	doubt     int             // clicks of the spool of this node that are looked up before they are written
 	wrote     time.Time
 	boot      int64
 	insertSeq uint64
@@ -83,7 +85,7 @@ func Open(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	e := &Engine{o: o, conn: conn, asking: asking, pruned: map[int64]string{}, detail: "not reached yet", boot: o.Clock().UnixNano()}
+	e := &Engine{o: o, conn: conn, asking: asking, pruned: map[int64]string{}, detail: "not reached yet", boot: o.Clock().UnixNano(), inserting: insertPrefix(o.Source)}
 	e.metrics = newMetrics(e)
 	return e, nil
 }
@@ -189,9 +191,12 @@ func (e *Engine) session(ctx context.Context) error {
 		e.maintain(ctx)
 	}()
 	var err error
-	if src != nil {
+	switch {
+	case src != nil:
 		err = e.Ingest(ctx, src)
-	} else {
+	case e.o.Feed != nil:
+		err = e.o.Feed(ctx, e)
+	default:
 		<-ctx.Done()
 	}
 	cancel()
@@ -220,10 +225,11 @@ func (e *Engine) loadState(ctx context.Context) error {
 	if _, _, err := e.readClosed(ctx); err != nil {
 		return err
 	}
-	pos, events, err := e.readOffset(ctx)
+	pos, events, ver, err := e.readOffset(ctx, e.o.Source)
 	if err != nil {
 		return fmt.Errorf("read position: %w", err)
 	}
+	e.offsetVer = max(e.offsetVer, ver)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.position, e.events = pos, events

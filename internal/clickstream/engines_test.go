@@ -1,0 +1,341 @@
+package clickstream_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/url"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/analytics"
+	"github.com/terselink/terse/internal/analytics/clickhouse"
+	"github.com/terselink/terse/internal/clicks"
+	"github.com/terselink/terse/internal/clickstream"
+	"github.com/terselink/terse/internal/redisbus"
+	"github.com/terselink/terse/internal/testengine"
+)
+
+// These tests have real engines between real spools and real tables.
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// database returns the address of a database that does not exist yet. The server that tests start is thrown away with its databases.
+func database(t testing.TB) string {
+	t.Helper()
+	u, err := url.Parse(testengine.Address(t, testengine.ClickHouse))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Path = fmt.Sprintf("/terse_stream_%x", rand.Uint64())
+	u.RawQuery = "compress=none" // a proxy sees what is in it
+	return u.String()
+}
+
+func remote(t testing.TB, address string) *redisbus.Clicks {
+	t.Helper()
+	c, err := redisbus.NewClicks(redisbus.Options{URL: address, Prefix: "test", Instance: "i"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+func record(t testing.TB, n int) (dir string, recorder *clicks.Recorder) {
+	t.Helper()
+	dir = t.TempDir()
+	recorder, err := clicks.Open(clicks.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := recorder.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	visit(t, recorder, n)
+	return dir, recorder
+}
+
+func visit(t testing.TB, recorder *clicks.Recorder, n int) {
+	t.Helper()
+	for i := range n {
+		c := clicks.Click{
+			At: terse.MillisOf(time.Now()), Workspace: 1, Link: terse.LinkNumber(i%5000 + 1), Domain: "go.test", Code: fmt.Appendf(nil, "c%d", i%5000), Language: []byte("de"),
+			Destination: "https://example.com/some/page", Referrer: []byte("https://www.example.org/"),
+			UserAgent: fmt.Appendf(nil, "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/%d.0.0.0 Safari/537.36", 100+i%40),
+		}
+		for !recorder.Capture(uint32(i), &c) {
+			if err := recorder.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := recorder.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// send sends the clicks of a spool until the test ends.
+func send(t testing.TB, r clickstream.Remote, dir, name string) *clickstream.Sender {
+	t.Helper()
+	s := clickstream.NewSender(clickstream.SenderOptions{Remote: r, Dir: dir, Spool: name, Log: quiet})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+		_ = s.Finish(context.Background())
+	})
+	return s
+}
+
+// count starts an engine that counts what comes through the stream.
+func count(t testing.TB, address string, r clickstream.Remote) (e *clickhouse.Engine, stop func()) {
+	t.Helper()
+	e, err := clickhouse.Start(t.Context(), clickhouse.Options{URL: address, Source: "worker", InsertTimeout: time.Minute, Feed: func(ctx context.Context, e *clickhouse.Engine) error {
+		rc, err := clickstream.NewReceiver(clickstream.ReceiverOptions{Remote: r, Place: e.Place, Counters: &clickstream.Counters{}, Log: quiet})
+		if err != nil {
+			return err
+		}
+		return e.IngestFeed(ctx, rc)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped := false
+	stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		if err := e.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}
+	t.Cleanup(stop)
+	return e, stop
+}
+
+// total returns how many clicks are counted; -1: the server does not answer.
+func total(t testing.TB, e *clickhouse.Engine) int {
+	now := time.Now()
+	s, err := e.Summary(t.Context(), analytics.Query{
+		Workspace: 1, From: terse.MillisOf(now.Add(-24 * time.Hour)), To: terse.MillisOf(now.Add(24 * time.Hour)), Bots: analytics.BotsInclude,
+	})
+	if err != nil {
+		return -1
+	}
+	return int(s.Total)
+}
+
+// found returns how many clicks the engine looked up and found written.
+func found(t *testing.T, e *clickhouse.Engine) float64 {
+	t.Helper()
+	r := prometheus.NewPedanticRegistry()
+	r.MustRegister(e)
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "terse_clickhouse_clicks_found_total" {
+			return f.GetMetric()[0].GetCounter().GetValue()
+		}
+	}
+	t.Fatal("no such metric")
+	return 0
+}
+
+// reaches waits until so many clicks are counted, and fails if there are more.
+func reaches(t testing.TB, e *clickhouse.Engine, want int) {
+	t.Helper()
+	end := time.Now().Add(5 * time.Minute)
+	for {
+		n := total(t, e)
+		if n == want {
+			return
+		}
+		if n > want || time.Now().After(end) {
+			t.Fatalf("%d clicks are counted, %d were made", n, want)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// TestEngines: clicks of two nodes, while the connections of who counts are cut after the rows and before the place of the spools, and before
+// entries are done; another one goes on each time; Redis is emptied and filled. Every click is counted once.
+func TestEngines(t *testing.T) {
+	redis := testengine.NewRedis(t)
+	direct := database(t)
+	houseProxy, house := testengine.NewProxy(t, direct)
+	redisProxy, through := testengine.NewProxy(t, redis.URL)
+	dirA, a := record(t, 3000)
+	dirB, b := record(t, 20)
+	r := remote(t, redis.URL)
+	senderA, senderB := send(t, r, dirA, "aaaa"), send(t, r, dirB, "bbbb")
+	made := 3020
+
+	houseProxy.Cut("INSERT INTO ingest_offsets", false)
+	one, stop := count(t, house, remote(t, through))
+	reaches(t, one, made)
+	if found(t, one) == 0 {
+		t.Error("nothing was cut between the rows and the places: the test proves little")
+	}
+	visit(t, a, 500)
+	redisProxy.Cut("XACK", false)
+	made += 500
+	reaches(t, one, made)
+	stop()
+	visit(t, b, 500)
+	made += 500
+
+	two, stop := count(t, direct, r)
+	reaches(t, two, made)
+	redis.Do("FLUSHALL")
+	visit(t, a, 700)
+	visit(t, b, 30)
+	redis.Do("FLUSHALL")
+	made += 730
+	reaches(t, two, made)
+
+	redis.Do("CONFIG", "SET", "maxmemory", "1")
+	visit(t, a, 400)
+	made += 400
+	end := time.Now().Add(2 * time.Minute)
+	for senderA.Trouble() == "" && time.Now().Before(end) {
+		time.Sleep(20 * time.Millisecond)
+	}
+	if senderA.Trouble() == "" || total(t, two) != made-400 {
+		t.Errorf("a full server: trouble %q, %d counted", senderA.Trouble(), total(t, two))
+	}
+	if senderA.Stored().Compare(a.Position()) >= 0 {
+		t.Error("the spool may be trimmed before its clicks are stored")
+	}
+	redis.Do("CONFIG", "SET", "maxmemory", "0")
+	reaches(t, two, made)
+	stop()
+	visit(t, a, 100)
+	redis.Kill()
+	redis.Start()
+	made += 100
+	three, _ := count(t, direct, r)
+	reaches(t, three, made)
+	for end = time.Now().Add(2 * time.Minute); senderA.Stored() != a.Position() || senderB.Stored() != b.Position(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the spools may not be trimmed although every click is stored")
+		}
+	}
+	reaches(t, three, made)
+}
+
+// TestFromDirect: a node that inserted its clicks itself begins to send them, and the other way round, between two starts.
+func TestFromDirect(t *testing.T) {
+	redis := testengine.NewRedis(t)
+	address := database(t)
+	dir, recorder := record(t, 1000)
+	own := func() (*clickhouse.Engine, func()) {
+		e, err := clickhouse.Start(t.Context(), clickhouse.Options{URL: address, Source: "aaaa", Spool: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e, func() {
+			if err := e.Stop(context.Background()); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	e, stop := own()
+	reaches(t, e, 1000)
+	stop()
+	visit(t, recorder, 100)
+	r := remote(t, redis.URL)
+	sender := send(t, r, dir, "aaaa")
+	worker, stop := count(t, address, r)
+	reaches(t, worker, 1100)
+	for end := time.Now().Add(2 * time.Minute); sender.Stored() != recorder.Position(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the sender does not learn that its clicks are stored")
+		}
+	}
+	stop()
+	visit(t, recorder, 100)
+	e, stop = own()
+	reaches(t, e, 1200)
+	stop()
+}
+
+const benchClicks = 200_000
+
+// BenchmarkDirect is the way of clicks from the spool of a node into ClickHouse.
+func BenchmarkDirect(b *testing.B) {
+	dir, _ := record(b, benchClicks)
+	n := 0
+	for b.Loop() {
+		e, err := clickhouse.Start(b.Context(), clickhouse.Options{URL: database(b), Source: "aaaa", Spool: dir})
+		if err != nil {
+			b.Fatal(err)
+		}
+		arrives(b, e)
+		n += benchClicks
+	}
+	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "clicks/s")
+}
+
+// BenchmarkStream is the same way through Redis, from four nodes.
+func BenchmarkStream(b *testing.B) {
+	redis := testengine.NewRedis(b)
+	var dirs []string
+	for range 4 {
+		dir, _ := record(b, benchClicks/4)
+		dirs = append(dirs, dir)
+	}
+	r := remote(b, redis.URL)
+	n := 0
+	for b.Loop() {
+		ctx, cancel := context.WithCancel(b.Context())
+		var senders sync.WaitGroup
+		for i, dir := range dirs {
+			s := clickstream.NewSender(clickstream.SenderOptions{Remote: r, Dir: dir, Spool: fmt.Sprintf("%d-%d", n, i), Log: quiet})
+			senders.Go(func() {
+				s.Run(ctx)
+				_ = s.Finish(ctx) // closes what it reads
+			})
+		}
+		e, err := clickhouse.Start(b.Context(), clickhouse.Options{URL: database(b), Source: "worker", Feed: func(ctx context.Context, e *clickhouse.Engine) error {
+			rc, err := clickstream.NewReceiver(clickstream.ReceiverOptions{Remote: r, Place: e.Place, Counters: &clickstream.Counters{}, Log: quiet})
+			if err != nil {
+				return err
+			}
+			return e.IngestFeed(ctx, rc)
+		}})
+		if err != nil {
+			b.Fatal(err)
+		}
+		arrives(b, e)
+		cancel()
+		senders.Wait()
+		redis.Do("FLUSHALL")
+		n += benchClicks
+	}
+	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "clicks/s")
+}
+
+// arrives waits for all clicks of a benchmark, and stops the engine.
+func arrives(b *testing.B, e *clickhouse.Engine) {
+	b.Helper()
+	for total(b, e) < benchClicks {
+		time.Sleep(5 * time.Millisecond)
+	}
+	if err := e.Stop(context.Background()); err != nil && !errors.Is(err, context.Canceled) {
+		b.Fatal(err)
+	}
+}

@@ -1,0 +1,177 @@
+package clickstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+)
+
+// fakeRemote is a stream in memory that fails as a server does.
+type fakeRemote struct {
+	mu      sync.Mutex
+	last    int // id of the newest entry
+	entries []fakeEntry
+	sent    int           // ids up to it were handed out
+	pending map[int]int64 // handed out and not done, and how often
+	marks   map[string]string
+	aside   []Message
+	full    bool
+	away    bool
+	// before is called without the lock before each call, and fails it.
+	before func(call string) error
+	// after fails a call that was applied.
+	after func(call string) error
+}
+
+type fakeEntry struct {
+	id   int
+	data []byte
+}
+
+var (
+	errFull = errors.New("OOM command not allowed when used memory > 'maxmemory'")
+	errAway = errors.New("connection refused")
+)
+
+func newFake() *fakeRemote {
+	return &fakeRemote{pending: map[int]int64{}, marks: map[string]string{}}
+}
+
+// empty is FLUSHALL.
+func (f *fakeRemote) empty() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.entries, f.marks, f.pending, f.sent = nil, map[string]string{}, map[int]int64{}, 0
+}
+
+func (f *fakeRemote) set(full, away bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.full, f.away = full, away
+}
+
+// call runs fn under the lock, unless the call fails.
+func (f *fakeRemote) call(ctx context.Context, name string, fn func() error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if f.before != nil {
+		if err := f.before(name); err != nil {
+			return err
+		}
+	}
+	f.mu.Lock()
+	err := error(nil)
+	if f.away {
+		err = errAway
+	} else {
+		err = fn()
+	}
+	f.mu.Unlock()
+	if err == nil && f.after != nil {
+		err = f.after(name)
+	}
+	return err
+}
+
+func (f *fakeRemote) Add(ctx context.Context, entry []byte) error {
+	return f.call(ctx, "Add", func() error {
+		if f.full {
+			return errFull
+		}
+		f.last++
+		f.entries = append(f.entries, fakeEntry{f.last, slices.Clone(entry)})
+		return nil
+	})
+}
+
+func (f *fakeRemote) Read(ctx context.Context, most int) (list []Message, err error) {
+	err = f.call(ctx, "Read", func() error {
+		for _, e := range f.entries {
+			if e.id > f.sent && len(list) < most {
+				f.sent = e.id
+				f.pending[e.id]++
+				list = append(list, Message{ID: fmt.Sprint(e.id), Entry: e.data})
+			}
+		}
+		return nil
+	})
+	return list, err
+}
+
+func (f *fakeRemote) Unfinished(ctx context.Context, after string, most int) (list []Message, err error) {
+	err = f.call(ctx, "Unfinished", func() error {
+		from := 0
+		_, _ = fmt.Sscan(after, &from) // "" is the beginning
+		for _, id := range slices.Sorted(maps.Keys(f.pending)) {
+			if id <= from || len(list) >= most {
+				continue
+			}
+			m := Message{ID: fmt.Sprint(id), Deliveries: f.pending[id]}
+			f.pending[id]++
+			for _, e := range f.entries {
+				if e.id == id {
+					m.Entry = e.data
+				}
+			}
+			list = append(list, m)
+		}
+		return nil
+	})
+	return list, err
+}
+
+func (f *fakeRemote) Done(ctx context.Context, ids []string) error {
+	return f.call(ctx, "Done", func() error {
+		for _, text := range ids {
+			var id int
+			if _, err := fmt.Sscan(text, &id); err != nil {
+				return err
+			}
+			delete(f.pending, id)
+		}
+		keep := f.sent
+		for id := range f.pending {
+			keep = min(keep, id)
+		}
+		f.entries = slices.DeleteFunc(f.entries, func(e fakeEntry) bool { return e.id < keep })
+		return nil
+	})
+}
+
+func (f *fakeRemote) Excuse(ctx context.Context) error {
+	return f.call(ctx, "Excuse", func() error {
+		for id := range f.pending {
+			f.pending[id] = 0
+		}
+		return nil
+	})
+}
+
+func (f *fakeRemote) Tell(ctx context.Context, marks map[string]string) error {
+	return f.call(ctx, "Tell", func() error {
+		if f.full {
+			return errFull
+		}
+		maps.Copy(f.marks, marks)
+		return nil
+	})
+}
+
+func (f *fakeRemote) Told(ctx context.Context, spool string) (text string, err error) {
+	err = f.call(ctx, "Told", func() error { text = f.marks[spool]; return nil })
+	return text, err
+}
+
+func (f *fakeRemote) SetAside(ctx context.Context, m Message, _ string) error {
+	return f.call(ctx, "SetAside", func() error { f.aside = append(f.aside, m); return nil })
+}
+
+func (f *fakeRemote) count() (entries, pending, aside int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.entries), len(f.pending), len(f.aside)
+}

@@ -1,0 +1,328 @@
+package clickstream
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/terselink/terse/internal/clicks"
+)
+
+// Counters are what receivers of a process have met. It is a prometheus.Collector.
+type Counters struct {
+	stored, repeated, lost, dead, failures atomic.Uint64
+}
+
+// ReceiverOptions configure a Receiver. Every field is required.
+type ReceiverOptions struct {
+	Remote Remote
+	// Place returns up to where clicks of a spool are with the engine, durably.
+	Place    func(ctx context.Context, spool string) (clicks.Position, error)
+	Counters *Counters
+	Log      *slog.Logger
+}
+
+// Receiver hands out the clicks of the stream. One process at a time may have one. It is not safe for concurrent use.
+//
+// It hides that the stream is away: there is nothing new then.
+type Receiver struct {
+	o      ReceiverOptions
+	events *clicks.GroupEvents
+	spools map[string]*spool
+	buf    []Message // read and not looked at yet
+	old    bool      // what was handed out before is read first
+	after  string    // the last of that
+	// rereads is how often this receiver itself has read them again.
+	rereads int64
+	// taken: something is missing, perhaps because somebody took it who was not allowed to any more.
+	taken bool
+	size  int      // of the batch: clicks handed out since Written
+	alone bool     // the batch is one entry that may be what ends processes
+	batch []string // entries of the batch, and those of batches that could not be said to be done
+	tell  map[string]bool
+	pause time.Duration
+
+	trouble trouble
+}
+
+// spool is what is known of one.
+type spool struct {
+	run    uint64
+	lost   bool
+	at     clicks.Position // everything before it was handed out
+	stored clicks.Position // everything before it is with the engine
+	clicks int             // in the batch
+}
+
+const (
+	readAtOnce = 64 // entries
+	pollFirst  = 5 * time.Millisecond
+	pollMost   = 50 * time.Millisecond
+	// aloneAfter and deadAfter are how many processes may end with an entry in their hands before it is handed out alone, and before
+	// it is set aside.
+	aloneAfter = 5
+	deadAfter  = 10
+)
+
+// NewReceiver returns a Receiver that has read nothing yet.
+func NewReceiver(o ReceiverOptions) (*Receiver, error) {
+	events, err := clicks.NewGroupEvents()
+	if err != nil {
+		return nil, err
+	}
+	return &Receiver{
+		o: o, events: events, spools: map[string]*spool{}, old: true, tell: map[string]bool{}, pause: pollFirst,
+		trouble: trouble{log: o.Log, text: "the stream of clicks cannot be read: clicks wait in the spools"},
+	}, nil
+}
+
+// Next calls fn with clicks that were not handed out before, about most of them, and returns how many. Fewer: there are no more at the
+// moment. An event is borrowed until fn returns.
+func (r *Receiver) Next(ctx context.Context, most int, fn func(*clicks.Event) error) (n int, err error) {
+	for n < most && !r.alone {
+		m := r.message(ctx)
+		if m == nil {
+			break
+		}
+		if m.Deliveries-r.rereads >= aloneAfter {
+			if r.size > 0 {
+				break // until the batch is written
+			}
+			r.alone = true
+		}
+		k, err := r.take(ctx, m, fn)
+		n += k
+		if err != nil {
+			return n, err
+		}
+		r.buf = r.buf[1:]
+	}
+	if r.size == 0 { // nobody will call Written
+		r.alone = false
+		r.finish(ctx)
+	}
+	if n > 0 {
+		r.pause = pollFirst
+	}
+	return n, ctx.Err()
+}
+
+// message returns the next message; nil: there is none now.
+func (r *Receiver) message(ctx context.Context) *Message {
+	for len(r.buf) == 0 {
+		var err error
+		if r.old {
+			r.buf, err = r.o.Remote.Unfinished(ctx, r.after, readAtOnce)
+		} else {
+			r.buf, err = r.o.Remote.Read(ctx, readAtOnce)
+		}
+		r.note(ctx, err)
+		switch {
+		case err != nil:
+			// Something may have been handed out to us that we do not know of.
+			r.buf = nil
+			r.reread()
+			return nil
+		case len(r.buf) > 0 && r.old:
+			r.after = r.buf[len(r.buf)-1].ID
+		case len(r.buf) > 0:
+		case r.old:
+			r.old = false
+		default:
+			return nil
+		}
+	}
+	return &r.buf[0]
+}
+
+// reread reads what was handed out before, from the beginning, once what was read is done with.
+func (r *Receiver) reread() {
+	if !r.old || r.after != "" {
+		r.rereads++
+	}
+	r.old, r.after = true, ""
+}
+
+func (r *Receiver) note(ctx context.Context, err error) {
+	if err != nil && ctx.Err() == nil {
+		r.o.Counters.failures.Add(1)
+		r.trouble.note(err)
+	} else if err == nil {
+		r.trouble.note(nil)
+	}
+}
+
+// take hands out the clicks of one message.
+func (r *Receiver) take(ctx context.Context, m *Message, fn func(*clicks.Event) error) (n int, err error) {
+	if m.Entry == nil {
+		r.o.Counters.lost.Add(1)
+		r.o.Log.Warn("an entry of the stream of clicks is gone before it was stored: its clicks are sent again", "id", m.ID)
+		r.batch = append(r.batch, m.ID)
+		return 0, nil
+	}
+	e, err := parseEntry(m.Entry)
+	if err == nil {
+		err = r.check(e)
+	}
+	if err != nil { // the sender sends its clicks again, because the next entry does not follow the one before
+		r.setAside(ctx, m, "it cannot be read: its clicks are sent again", err)
+		return 0, nil
+	}
+	sp, err := r.spool(ctx, e.spool)
+	if err != nil {
+		return 0, err
+	}
+	if sp.run != e.run {
+		sp.run, sp.lost = e.run, false
+		r.tell[e.spool] = true
+	}
+	r.batch = append(r.batch, m.ID)
+	switch {
+	case sp.lost:
+		r.tell[e.spool] = true // in case it was not heard
+	case e.from.Compare(sp.at) > 0:
+		sp.lost = true
+		r.taken = true
+		r.tell[e.spool] = true
+		r.o.Counters.lost.Add(1)
+		r.o.Log.Warn("entries of the stream of clicks were lost: they are sent again", "spool", e.spool, "from", sp.at.String(), "to", e.from.String())
+	case len(e.groups) == 0:
+		r.tell[e.spool] = true
+	case e.to().Compare(sp.at) <= 0:
+		r.o.Counters.repeated.Add(1)
+		r.tell[e.spool] = true
+	case m.Deliveries-r.rereads >= deadAfter:
+		r.setAside(ctx, m, "processes ended again and again with it in their hands: its clicks are not counted", nil)
+		sp.at = e.to()
+		r.tell[e.spool] = true
+		return 1, nil // so that the place after it is written
+	default:
+		return r.hand(e, sp, fn)
+	}
+	return 0, nil
+}
+
+// hand hands out the groups of an entry that were not handed out before.
+func (r *Receiver) hand(e *entry, sp *spool, fn func(*clicks.Event) error) (n int, err error) {
+	for _, g := range e.groups {
+		if g.end.Compare(sp.at) <= 0 {
+			continue
+		}
+		k, err := r.events.Each(g.data, e.node, fn)
+		n, r.size, sp.clicks = n+k, r.size+k, sp.clicks+k
+		if err != nil {
+			return n, err
+		}
+		sp.at = g.end
+	}
+	r.tell[e.spool] = true
+	return n, nil
+}
+
+func (r *Receiver) check(e *entry) error {
+	for _, g := range e.groups {
+		if err := r.events.Check(g.data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setAside takes a message out of the way, and keeps a copy where people find it.
+func (r *Receiver) setAside(ctx context.Context, m *Message, why string, err error) {
+	r.o.Counters.dead.Add(1)
+	r.o.Log.Error("an entry of the stream of clicks is set aside: "+why, "id", m.ID, "bytes", len(m.Entry), "deliveries", m.Deliveries, "error", err)
+	r.note(ctx, r.o.Remote.SetAside(ctx, *m, why))
+	r.batch = append(r.batch, m.ID)
+}
+
+// spool returns what is known of one, and asks the engine at first.
+func (r *Receiver) spool(ctx context.Context, name string) (*spool, error) {
+	if sp := r.spools[name]; sp != nil {
+		return sp, nil
+	}
+	p, err := r.o.Place(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	sp := &spool{at: p, stored: p}
+	r.spools[name] = sp
+	return sp, nil
+}
+
+// Places calls fn for each spool that has clicks in the batch: up to where they were handed out, and how many.
+func (r *Receiver) Places(fn func(spool string, at clicks.Position, n int)) {
+	for name, sp := range r.spools {
+		if sp.at != sp.stored {
+			fn(name, sp.at, sp.clicks)
+		}
+	}
+}
+
+// Written says that all clicks that were handed out, and their places, are with the engine.
+func (r *Receiver) Written(ctx context.Context) {
+	for name, sp := range r.spools {
+		if sp.at != sp.stored {
+			sp.stored, sp.clicks = sp.at, 0
+			r.tell[name] = true
+		}
+	}
+	r.o.Counters.stored.Add(uint64(r.size))
+	r.size, r.alone = 0, false
+	r.finish(ctx)
+}
+
+// finish tells senders and the stream what need not be kept. What cannot be told now is told with the next batch.
+func (r *Receiver) finish(ctx context.Context) {
+	if len(r.tell) > 0 {
+		marks := make(map[string]string, len(r.tell))
+		for name := range r.tell {
+			sp := r.spools[name]
+			marks[name] = mark{sp.run, sp.stored, sp.lost}.String()
+		}
+		err := r.o.Remote.Tell(ctx, marks)
+		if r.note(ctx, err); err != nil {
+			return
+		}
+		clear(r.tell)
+	}
+	if len(r.batch) > 0 {
+		err := r.o.Remote.Done(ctx, r.batch)
+		if r.note(ctx, err); err != nil {
+			return
+		}
+		r.batch = r.batch[:0]
+	}
+	if r.taken { // only now, or what was looked at comes again
+		r.taken = false
+		r.reread()
+	}
+}
+
+// Close ends the receiver, in order: what it was handed and has not written is not at fault.
+func (r *Receiver) Close(ctx context.Context) {
+	r.note(ctx, r.o.Remote.Excuse(ctx))
+}
+
+// Wait returns after a moment, or with the error of ctx.
+func (r *Receiver) Wait(ctx context.Context) error {
+	err := sleep(ctx, r.pause)
+	r.pause = min(2*r.pause, pollMost)
+	return err
+}
+
+var descReceived = prometheus.NewDesc("terse_click_stream_received_total",
+	"What this node has met in the stream: clicks that were stored; entries that came again and are stored already (repeated), that did not arrive and are sent again (lost), or were set aside (dead); and failed calls (failed).", []string{"result"}, nil)
+
+// Describe implements prometheus.Collector.
+func (c *Counters) Describe(ch chan<- *prometheus.Desc) { ch <- descReceived }
+
+// Collect implements prometheus.Collector.
+func (c *Counters) Collect(ch chan<- prometheus.Metric) {
+	for name, n := range map[string]*atomic.Uint64{"stored": &c.stored, "repeated": &c.repeated, "lost": &c.lost, "dead": &c.dead, "failed": &c.failures} {
+		ch <- prometheus.MustNewConstMetric(descReceived, prometheus.CounterValue, float64(n.Load()), name)
+	}
+}

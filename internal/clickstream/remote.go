@@ -1,0 +1,75 @@
+package clickstream
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Remote is the stream, its one consumer group, and a table of marks. It may lose all of it at any time. Its methods may be called from
+// many goroutines; they return an error soon when the server cannot be reached.
+type Remote interface {
+	// Add appends an entry. After an error it may have been appended. Nothing is dropped for it: a full server returns an error.
+	Add(ctx context.Context, entry []byte) error
+	// Read hands out entries that were not handed out yet, in order; none: there are none now.
+	Read(ctx context.Context, most int) ([]Message, error)
+	// Unfinished hands out again, in order, what was handed out and is not done; after is the id of the last one, "" for the first.
+	Unfinished(ctx context.Context, after string, most int) ([]Message, error)
+	// Done says that messages need not be handed out again, and gives back memory of those before that nobody needs.
+	Done(ctx context.Context, ids []string) error
+	// Excuse begins to count anew how often what is not done was handed out.
+	Excuse(ctx context.Context) error
+	// Tell writes marks of spools, Told reads one; "" if there is none.
+	Tell(ctx context.Context, marks map[string]string) error
+	Told(ctx context.Context, spool string) (string, error)
+	// SetAside keeps a copy of a message where people find it, if there is room.
+	SetAside(ctx context.Context, m Message, why string) error
+}
+
+// Message is an entry in the stream.
+type Message struct {
+	ID         string
+	Entry      []byte // nil: it is gone
+	Deliveries int64  // how often it was handed out before; from Unfinished alone
+}
+
+// trouble remembers what is wrong, and logs it when that changes.
+type trouble struct {
+	log  *slog.Logger
+	text string // logged with it
+
+	mu   sync.Mutex
+	last string
+}
+
+// note takes the outcome of a call.
+func (t *trouble) note(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case err == nil:
+		t.last = ""
+	case t.last != err.Error():
+		t.last = err.Error()
+		t.log.Warn(t.text, "error", err)
+	}
+}
+
+func (t *trouble) get() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.last
+}
+
+// sleep returns the error of ctx if that ended first.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

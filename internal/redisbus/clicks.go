@@ -1,0 +1,382 @@
+package redisbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/clickstream"
+)
+
+var _ clickstream.Remote = (*Clicks)(nil)
+
+// Clicks is the stream of package clickstream. Nothing is dropped when something is added: the stream is trimmed by who reads it, up to what
+// the group has done with. Its keys do not expire. It needs a server from 6.2 on.
+//
+// Everybody who reads is the same consumer, because one process at a time does: the next one finds what the one before had in its hands in order, and
+// need not wait for a time after which that may be claimed.
+type Clicks struct {
+	conn
+	stream, marks, aside string
+
+	mu      sync.Mutex
+	trimmed time.Time
+}
+
+const (
+	clickGroup    = "store"
+	clickConsumer = "owner"
+	fieldEntry    = "e"
+	// trimEvery is how often memory is given back.
+	trimEvery = time.Second
+	// maxAside is how many entries are kept aside.
+	maxAside = 1000
+	// excuseAtOnce is how many entries one command is for.
+	excuseAtOnce = 1000
+)
+
+// NewClicks reads the options; nothing is connected. Returns an error of code invalid.
+func NewClicks(o Options) (*Clicks, error) {
+	option, err := clientOption(o.URL)
+	if err != nil {
+		return nil, err
+	}
+	base := fmt.Sprintf("%s:{%s:clicks}:", o.Prefix, o.Instance) // on one node of a cluster
+	return &Clicks{conn: newConn(option), stream: base + "stream", marks: base + "marks", aside: base + "aside"}, nil
+}
+
+// call returns the client and a context for one exchange.
+func (s *Clicks) call(ctx context.Context) (rueidis.Client, context.Context, context.CancelFunc, error) {
+	c, err := s.connect()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, ioWithin)
+	return c, ctx, cancel, nil
+}
+
+// Add implements clickstream.Remote.
+func (s *Clicks) Add(ctx context.Context, entry []byte) error {
+	c, ctx, cancel, err := s.call(ctx)
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	return c.Do(ctx, c.B().Xadd().Key(s.stream).Id("*").FieldValue().FieldValue(fieldEntry, rueidis.BinaryString(entry)).Build()).Error()
+}
+
+// Read implements clickstream.Remote.
+func (s *Clicks) Read(ctx context.Context, most int) ([]clickstream.Message, error) {
+	return s.read(ctx, ">", most)
+}
+
+// Unfinished implements clickstream.Remote.
+func (s *Clicks) Unfinished(ctx context.Context, after string, most int) ([]clickstream.Message, error) {
+	if after == "" {
+		after = "0-0"
+	}
+	counts, err := s.deliveries(ctx, "("+after, most) // before this one
+	if err != nil {
+		return nil, err
+	}
+	list, err := s.read(ctx, after, most)
+	for i := range list {
+		list[i].Deliveries = counts[list[i].ID]
+	}
+	return list, err
+}
+
+func (s *Clicks) read(ctx context.Context, from string, most int) ([]clickstream.Message, error) {
+	c, ctx, cancel, err := s.call(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer cancel()
+	got, err := c.Do(ctx, c.B().Xreadgroup().Group(clickGroup, clickConsumer).Count(int64(most)).Streams().Key(s.stream).Id(from).Build()).AsXRead()
+	switch {
+	case rueidis.IsRedisNil(err):
+		return nil, nil
+	case missing(err): // everything was lost, or nothing was ever there
+		err := c.Do(ctx, c.B().XgroupCreate().Key(s.stream).Group(clickGroup).Id("0").Mkstream().Build()).Error()
+		if err != nil && !strings.Contains(err.Error(), "BUSYGROUP") {
+			return nil, err
+		}
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	list := make([]clickstream.Message, 0, len(got[s.stream]))
+	for _, e := range got[s.stream] {
+		m := clickstream.Message{ID: e.ID}
+		if e.FieldValues != nil { // else it was deleted
+			m.Entry = []byte(e.FieldValues[fieldEntry])
+		}
+		list = append(list, m)
+	}
+	return list, nil
+}
+
+// deliveries returns how often entries that are not done were handed out.
+func (s *Clicks) deliveries(ctx context.Context, from string, most int) (map[string]int64, error) {
+	c, ctx, cancel, err := s.call(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer cancel()
+	rows, err := c.Do(ctx, c.B().Xpending().Key(s.stream).Group(clickGroup).Start(from).End("+").Count(int64(most)).Build()).ToArray()
+	if err != nil {
+		if missing(err) {
+			err = nil
+		}
+		return nil, err
+	}
+	counts := make(map[string]int64, len(rows))
+	for _, row := range rows {
+		parts, err := row.ToArray()
+		if err != nil || len(parts) < 4 {
+			return nil, errPending
+		}
+		id, err1 := parts[0].ToString()
+		n, err2 := parts[3].AsInt64()
+		if err := errors.Join(err1, err2); err != nil {
+			return nil, err
+		}
+		counts[id] = n
+	}
+	return counts, nil
+}
+
+var errPending = &terse.Error{Code: terse.CodeInternal, Message: "the server's answer to XPENDING cannot be understood"}
+
+// Excuse implements clickstream.Remote.
+func (s *Clicks) Excuse(ctx context.Context) error {
+	from := "-"
+	for {
+		counts, err := s.deliveries(ctx, from, excuseAtOnce)
+		if err != nil || len(counts) == 0 {
+			return err
+		}
+		ids := make([]string, 0, len(counts))
+		last := ""
+		for id := range counts {
+			ids = append(ids, id)
+			if last == "" || laterID(id, last) {
+				last = id
+			}
+		}
+		if err := s.excuse(ctx, ids); err != nil || len(counts) < excuseAtOnce {
+			return err
+		}
+		from = "(" + last
+	}
+}
+
+func (s *Clicks) excuse(ctx context.Context, ids []string) error {
+	c, ctx, cancel, err := s.call(ctx)
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	return c.Do(ctx, c.B().Xclaim().Key(s.stream).Group(clickGroup).Consumer(clickConsumer).MinIdleTime("0").Id(ids...).Retrycount(0).Justid().Build()).Error()
+}
+
+// laterID reports whether the id of an entry is after another one.
+func laterID(a, b string) bool {
+	ams, aseq := parseID(a)
+	bms, bseq := parseID(b)
+	return ams > bms || ams == bms && aseq > bseq
+}
+
+func parseID(id string) (ms, seq uint64) {
+	first, second, _ := strings.Cut(id, "-")
+	ms, _ = strconv.ParseUint(first, 10, 64)   // the server's own
+	seq, _ = strconv.ParseUint(second, 10, 64) // the same
+	return ms, seq
+}
+
+// Done implements clickstream.Remote.
+func (s *Clicks) Done(ctx context.Context, ids []string) error {
+	c, call, cancel, err := s.call(ctx)
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	if err := c.Do(call, c.B().Xack().Key(s.stream).Group(clickGroup).Id(ids...).Build()).Error(); err != nil && !missing(err) {
+		return err
+	}
+	s.mu.Lock()
+	due := time.Since(s.trimmed) >= trimEvery
+	if due {
+		s.trimmed = time.Now()
+	}
+	s.mu.Unlock()
+	if !due {
+		return nil
+	}
+	st, err := s.state(call, c)
+	if err != nil || st.keep == "" {
+		return err
+	}
+	return c.Do(call, c.B().Xtrim().Key(s.stream).Minid().Threshold(st.keep).Build()).Error()
+}
+
+// Tell implements clickstream.Remote.
+func (s *Clicks) Tell(ctx context.Context, marks map[string]string) error {
+	c, ctx, cancel, err := s.call(ctx)
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	set := c.B().Hset().Key(s.marks).FieldValue()
+	for spool, mark := range marks {
+		set = set.FieldValue(spool, mark)
+	}
+	return c.Do(ctx, set.Build()).Error()
+}
+
+// Told implements clickstream.Remote.
+func (s *Clicks) Told(ctx context.Context, spool string) (string, error) {
+	c, ctx, cancel, err := s.call(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer cancel()
+	text, err := c.Do(ctx, c.B().Hget().Key(s.marks).Field(spool).Build()).ToString()
+	if rueidis.IsRedisNil(err) {
+		return "", nil
+	}
+	return text, err
+}
+
+// SetAside implements clickstream.Remote.
+func (s *Clicks) SetAside(ctx context.Context, m clickstream.Message, why string) error {
+	c, ctx, cancel, err := s.call(ctx)
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	n, err := c.Do(ctx, c.B().Xlen().Key(s.aside).Build()).AsInt64()
+	if err != nil || n >= maxAside {
+		return err
+	}
+	return c.Do(ctx, c.B().Xadd().Key(s.aside).Id("*").FieldValue().FieldValue("id", m.ID).FieldValue("why", why).FieldValue(fieldEntry, rueidis.BinaryString(m.Entry)).Build()).Error()
+}
+
+// State implements clickstream.Watched.
+func (s *Clicks) State(ctx context.Context) (clickstream.State, error) {
+	c, ctx, cancel, err := s.call(ctx)
+	if err != nil {
+		return clickstream.State{}, err
+	}
+	defer cancel()
+	st, err := s.state(ctx, c)
+	if err != nil {
+		return clickstream.State{}, err
+	}
+	if st.Aside, err = c.Do(ctx, c.B().Xlen().Key(s.aside).Build()).AsInt64(); err != nil {
+		return clickstream.State{}, err
+	}
+	st.Entries, err = c.Do(ctx, c.B().Xlen().Key(s.stream).Build()).AsInt64()
+	return st.State, err
+}
+
+// streamState is the state and the id of the first entry that somebody needs; "": not known.
+type streamState struct {
+	clickstream.State
+	keep string
+}
+
+// state asks for the group, and in the same exchange for what it has not done: entries before both may go.
+func (s *Clicks) state(ctx context.Context, c rueidis.Client) (st streamState, err error) {
+	got := c.DoMulti(ctx,
+		c.B().XinfoGroups().Key(s.stream).Build(),
+		c.B().Xpending().Key(s.stream).Group(clickGroup).Build())
+	groups, err := got[0].ToArray()
+	if missing(err) {
+		return st, nil
+	}
+	if err != nil {
+		return st, err
+	}
+	pending, err := got[1].ToArray()
+	if missing(err) {
+		return st, nil
+	}
+	if err != nil {
+		return st, err
+	}
+	if len(pending) < 2 {
+		return st, errPending
+	}
+	if st.Pending, err = pending[0].AsInt64(); err != nil {
+		return st, err
+	}
+	first, _ := pending[1].ToString() // null: none is pending
+	for _, g := range groups {
+		m, err := g.AsMap()
+		if err != nil {
+			return st, err
+		}
+		name := m["name"]
+		if text, _ := name.ToString(); text != clickGroup {
+			continue
+		}
+		delivered := m["last-delivered-id"]
+		if st.keep, err = delivered.ToString(); err != nil {
+			return st, err
+		}
+		if lag, ok := m["lag"]; ok { // from 7.0 on, if the server knows it
+			st.Lag, _ = lag.AsInt64()
+		}
+	}
+	if first != "" && (st.keep == "" || laterID(st.keep, first)) {
+		st.keep = first
+	}
+	return st, nil
+}
+
+// CheckClicks says what of a server does not suit a stream of clicks; "" if it does.
+func CheckClicks(ctx context.Context, o Options) (problem, advice string, err error) {
+	s, err := NewClicks(o)
+	if err != nil {
+		return "", "", err
+	}
+	defer s.Close()
+	c, ctx, cancel, err := s.call(ctx)
+	if err != nil {
+		return "", "", inWords(err)
+	}
+	defer cancel()
+	info, err := c.Do(ctx, c.B().Info().Build()).ToString()
+	if err != nil {
+		return "", "", inWords(err)
+	}
+	problem, advice = judge(info)
+	return problem, advice, nil
+}
+
+// judge reads what the server says of itself.
+func judge(info string) (problem, advice string) {
+	field := map[string]string{}
+	for line := range strings.Lines(info) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			field[name] = value
+		}
+	}
+	version := field["redis_version"]
+	var major, minor int
+	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err == nil && (major < 6 || major == 6 && minor < 2) {
+		problem = "version " + version + " cannot trim a stream by ids: redis.click_streams wants 6.2 or later"
+	}
+	if policy := field["maxmemory_policy"]; field["maxmemory"] != "0" && strings.HasPrefix(policy, "allkeys-") {
+		advice = "maxmemory-policy is " + policy + ": when its memory is full the server drops the stream of clicks, and everything in it is sent again; noeviction suits it"
+	}
+	return problem, advice
+}

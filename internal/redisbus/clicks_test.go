@@ -1,0 +1,173 @@
+package redisbus
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/terselink/terse/internal/clickstream"
+	"github.com/terselink/terse/internal/testengine"
+)
+
+var _ clickstream.Watched = (*Clicks)(nil)
+
+func newClicks(t *testing.T, url, prefix string) *Clicks {
+	t.Helper()
+	s, err := NewClicks(Options{URL: url, Prefix: prefix, Instance: "i"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func texts(list []clickstream.Message) (out []string) {
+	for _, m := range list {
+		out = append(out, fmt.Sprintf("%s/%d", m.Entry, m.Deliveries))
+	}
+	return out
+}
+
+func (s *Clicks) mustRead(t *testing.T, want string) []clickstream.Message {
+	t.Helper()
+	list, err := s.Read(t.Context(), 10)
+	if got := strings.Join(texts(list), " "); err != nil || got != want {
+		t.Fatalf("read %q, %v; want %q", got, err, want)
+	}
+	return list
+}
+
+func (s *Clicks) mustHave(t *testing.T, after, want string) []clickstream.Message {
+	t.Helper()
+	list, err := s.Unfinished(t.Context(), after, 10)
+	if got := strings.Join(texts(list), " "); err != nil || got != want {
+		t.Fatalf("unfinished %q, %v; want %q", got, err, want)
+	}
+	return list
+}
+
+// TestClicks: entries are handed out once and in order; what is not done is handed out again to the next process, with how often; what is done is
+// trimmed and nothing else; an emptied server begins anew.
+func TestClicks(t *testing.T) {
+	url, prefix := testengine.Address(t, testengine.Redis), fmt.Sprintf("clicks%x", rand.Uint64())
+	ctx := t.Context()
+	s, next := newClicks(t, url, prefix), newClicks(t, url, prefix)
+	s.mustRead(t, "") // makes the group
+	for i := range 4 {
+		must(t, s.Add(ctx, fmt.Append(nil, "e", i)))
+	}
+	list := s.mustRead(t, "e0/0 e1/0 e2/0 e3/0")
+	s.mustRead(t, "")
+	must(t, s.Done(ctx, []string{list[0].ID, list[2].ID}))
+	st, err := s.State(ctx)
+	if err != nil || st.Pending != 2 || st.Entries != 3 || st.Lag != 0 {
+		t.Errorf("%+v, %v: e0 is to be trimmed, e2 is behind e1, which is not done", st, err)
+	}
+	next.mustHave(t, "", "e1/1 e3/1")
+	again := next.mustHave(t, "", "e1/2 e3/2")
+	next.mustHave(t, again[0].ID, "e3/3")
+	must(t, next.Excuse(ctx))
+	next.mustHave(t, "", "e1/0 e3/0")
+	must(t, next.Add(ctx, []byte("e4")))
+	if st, err := next.State(ctx); err != nil || st.Lag != 1 {
+		t.Errorf("%+v, %v: e4 was not handed out", st, err)
+	}
+	last := next.mustRead(t, "e4/0")
+	must(t, next.Done(ctx, []string{list[1].ID, list[3].ID, last[0].ID}))
+	if st, err := next.State(ctx); err != nil || st.Pending != 0 || st.Entries != 1 {
+		t.Errorf("%+v, %v: the last entry stays", st, err)
+	}
+	// Everything that was ever in the stream is read by a group that is made again.
+	must(t, next.Tell(ctx, map[string]string{"spool": "mark"}))
+	if text, err := s.Told(ctx, "spool"); err != nil || text != "mark" {
+		t.Errorf("told %q, %v", text, err)
+	}
+	if text, err := s.Told(ctx, "other"); err != nil || text != "" {
+		t.Errorf("told %q, %v", text, err)
+	}
+	must(t, s.SetAside(ctx, last[0], "a test"))
+	if st, err := s.State(ctx); err != nil || st.Aside != 1 {
+		t.Errorf("%+v, %v", st, err)
+	}
+}
+
+// TestClicksEmptied: FLUSHALL costs what was there, and nothing else.
+func TestClicksEmptied(t *testing.T) {
+	redis := testengine.NewRedis(t)
+	ctx := t.Context()
+	s := newClicks(t, redis.URL, "p")
+	s.mustRead(t, "")
+	must(t, s.Add(ctx, []byte("gone")))
+	list := s.mustRead(t, "gone/0")
+	redis.Do("FLUSHALL")
+	must(t, s.Done(ctx, []string{list[0].ID}))
+	s.mustHave(t, "", "")
+	if st, err := s.State(ctx); err != nil || st != (clickstream.State{}) {
+		t.Errorf("%+v, %v", st, err)
+	}
+	must(t, s.Excuse(ctx))
+	redis.Do("FLUSHALL")
+	must(t, s.Add(ctx, []byte("first")))
+	s.mustRead(t, "") // the group is made
+	s.mustRead(t, "first/0")
+	if text, err := s.Told(ctx, "spool"); err != nil || text != "" {
+		t.Errorf("told %q, %v", text, err)
+	}
+	// An entry that somebody deletes while it is not done is told of.
+	redis.Do("XTRIM", s.stream, "MAXLEN", "0")
+	deleted := s.mustHave(t, "", "/1")
+	if deleted[0].Entry != nil {
+		t.Errorf("%+v", deleted)
+	}
+}
+
+// TestClicksFull: a full server refuses entries and hands out those it has.
+func TestClicksFull(t *testing.T) {
+	redis := testengine.NewRedis(t)
+	ctx := t.Context()
+	s := newClicks(t, redis.URL, "p")
+	s.mustRead(t, "")
+	must(t, s.Add(ctx, []byte("one")))
+	redis.Do("CONFIG", "SET", "maxmemory", "1")
+	if err := s.Add(ctx, []byte("two")); err == nil || !strings.Contains(err.Error(), "OOM") {
+		t.Errorf("a full server answers %v", err)
+	}
+	list := s.mustRead(t, "one/0")
+	must(t, s.Done(ctx, []string{list[0].ID}))
+	redis.Do("CONFIG", "SET", "maxmemory", "0")
+	must(t, s.Add(ctx, []byte("two")))
+	s.mustRead(t, "two/0")
+	redis.Kill()
+	began := time.Now()
+	if err := s.Add(ctx, []byte("three")); err == nil {
+		t.Error("a server that is gone takes an entry")
+	}
+	if took := time.Since(began); took > time.Minute {
+		t.Errorf("it took %v to learn that", took)
+	}
+}
+
+// TestJudge reads what servers say of themselves.
+func TestJudge(t *testing.T) {
+	for name, c := range map[string]struct{ info, problem, advice string }{
+		"old":      {"redis_version:6.0.16\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n", "6.2", ""},
+		"evicts":   {"redis_version:7.0.15\r\nmaxmemory:100\r\nmaxmemory_policy:allkeys-lru\r\n", "", "noeviction"},
+		"no limit": {"redis_version:7.0.15\r\nmaxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\n", "", ""},
+		"good":     {"redis_version:6.2.0\r\nmaxmemory:100\r\nmaxmemory_policy:noeviction\r\n", "", ""},
+		"silent":   {"", "", ""},
+	} {
+		problem, advice := judge(c.info)
+		if (c.problem == "") != (problem == "") || !strings.Contains(problem, c.problem) || (c.advice == "") != (advice == "") || !strings.Contains(advice, c.advice) {
+			t.Errorf("%s: %q, %q", name, problem, advice)
+		}
+	}
+}
