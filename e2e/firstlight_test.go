@@ -37,7 +37,7 @@ func TestFirstLight(t *testing.T) {
 		rows = 10_000
 	}
 	const destination = "https://example.com/some/long/path"
-	env := append([]string{"TERSE_TRUSTED_PROXIES=127.0.0.1"}, quick...)
+	env := append([]string{"TERSE_TRUSTED_PROXIES=127.0.0.1", "TERSE_NODE_NAME=berlin"}, quick...)
 	s := start(t, proc.Options{Env: env})
 
 	out, errs, code := terse(t, s, "shorten", destination)
@@ -125,6 +125,7 @@ func TestFirstLight(t *testing.T) {
 			"country":  {"US": 2, "DE": 1},
 			"referrer": {"news.example.com": 2, "": 1},
 			"device":   {"mobile": 1, "desktop": 2},
+			"node":     {"berlin": 3},
 		} {
 			b, err := c.Breakdown(t.Context(), client.Query{LinkID: id, By: by})
 			if err != nil {

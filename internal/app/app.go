@@ -414,7 +414,7 @@ func (s *server) openClicks(ctx context.Context) error {
 	}
 	spool := filepath.Join(s.cfg.Data, spoolDir)
 	s.recorder, err = clicks.Open(clicks.Options{
-		Dir: spool, BufferBytes: int(s.cfg.Clicks.BufferBytes), SyncEvery: s.cfg.Clicks.SyncEvery, Durability: durability,
+		Dir: spool, Node: clicks.NodeName(s.nodeName("")), BufferBytes: int(s.cfg.Clicks.BufferBytes), SyncEvery: s.cfg.Clicks.SyncEvery, Durability: durability,
 		MaxBytes: int64(s.cfg.Clicks.MaxBytes), Geo: s.places, Salts: s.salts, Log: s.log,
 	})
 	if err != nil {

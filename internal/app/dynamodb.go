@@ -24,7 +24,7 @@ func (s *server) openDynamoDB(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	owner, err := nodeName(s.cfg.Data)
+	owner, err := nodeID(s.cfg.Data)
 	if err != nil {
 		return err
 	}
@@ -72,8 +72,8 @@ const tableClaimWait = 20 * time.Second
 // nodeFile holds the name of the node in its data folder.
 const nodeFile = "node"
 
-// nodeName returns the name of the node that owns the data folder: the host, and what tells it from others there.
-func nodeName(dir string) (string, error) {
+// nodeID returns the id of the node that owns the data folder: the host, and what tells it from others there.
+func nodeID(dir string) (string, error) {
 	path := filepath.Join(dir, nodeFile)
 	b, err := os.ReadFile(path)
 	if err == nil && len(strings.TrimSpace(string(b))) > 0 {

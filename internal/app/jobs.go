@@ -122,5 +122,5 @@ func (s *server) sharedNode() (string, error) {
 	if !s.shares() {
 		return "", nil
 	}
-	return nodeName(s.cfg.Data)
+	return nodeID(s.cfg.Data)
 }

@@ -23,20 +23,25 @@ const (
 	dutyClicks    = "click-streams"
 )
 
+// nodeName returns what people call this process: node_name, else the name of the machine.
+func (s *server) nodeName(otherwise string) string {
+	if s.cfg.NodeName != "" {
+		return s.cfg.NodeName
+	}
+	if host, err := os.Hostname(); err == nil && host != "" {
+		return host
+	}
+	return otherwise
+}
+
 // openNodes puts this process on the list of nodes, and prepares its locks. A process that has its store for itself
 // needs neither.
 func (s *server) openNodes() error {
-	id, err := nodeName(s.cfg.Data)
+	id, err := nodeID(s.cfg.Data)
 	if err != nil {
 		return err
 	}
-	name := s.cfg.NodeName
-	if name == "" {
-		if name, err = os.Hostname(); err != nil {
-			name = id
-		}
-	}
-	self := nodes.Node{ID: id, Name: name, Roles: s.cfg.Role, Version: s.o.Version, StartedAt: s.clock()}
+	self := nodes.Node{ID: id, Name: s.nodeName(id), Roles: s.cfg.Role, Version: s.o.Version, StartedAt: s.clock()}
 	if s.redirectLn != nil {
 		self.RedirectAddr = s.redirectLn.Addr().String()
 	}

@@ -3,7 +3,9 @@ package clicks
 import (
 	"log/slog"
 	"runtime"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -41,6 +43,16 @@ type Options struct {
 	Geo          *geo.DB          // nil: no countries
 	Salts        SaltSource       // nil: every visitor is 0
 	Log          *slog.Logger     // default: discarded
+}
+
+// NodeName returns as much of a name as Options.Node takes, in whole characters.
+func NodeName(s string) string {
+	s = strings.ToValidUTF8(s, "")
+	for len(s) > maxNode {
+		_, n := utf8.DecodeLastRuneInString(s)
+		s = s[:len(s)-n]
+	}
+	return s
 }
 
 // SaltSource holds one random salt per UTC day, the same on every node. All

@@ -468,3 +468,20 @@ func TestCollector(t *testing.T) {
 		t.Errorf("%v", values)
 	}
 }
+
+func TestNodeName(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]string{
+		"":                            "",
+		"berlin":                      "berlin",
+		strings.Repeat("n", 64):       strings.Repeat("n", 64),
+		strings.Repeat("n", 65):       strings.Repeat("n", 64),
+		strings.Repeat("ü", 33):       strings.Repeat("ü", 32),
+		"n" + strings.Repeat("ü", 32): "n" + strings.Repeat("ü", 31),
+		"a\xffb":                      "ab",
+	} {
+		if got := NodeName(name); got != want {
+			t.Errorf("NodeName(%q) = %q, want %q", name, got, want)
+		}
+	}
+}
