@@ -20,7 +20,23 @@ type Erasure struct {
 
 // Erased is the answer to it.
 type Erased struct {
-	Clicks int64 `json:"clicks" doc:"Clicks that were erased."`
+	Clicks  int64       `json:"clicks" doc:"Clicks that were erased."`
+	Remains []Remainder `json:"remains" doc:"What an erasure of this kind does not reach, if there is any of it; docs/analytics.md has more."`
+}
+
+// Remainder is something that an erasure does not reach.
+type Remainder struct {
+	What string `json:"what" enum:"spool,exports,conversions,pruned_days,anonymous_clicks"`
+	Text string `json:"text" doc:"The same for people."`
+}
+
+// remainders are said whether there is any of them or not, for that is not looked for. The last is of visitors alone.
+var remainders = []Remainder{
+	{"spool", "the spool as it was written, which is never counted again, until clicks.keep_segments is over"},
+	{"exports", "files that were exported before, and copies of the record elsewhere"},
+	{"conversions", "leads and sales, with the place, the client and the source of the click that led to them"},
+	{"pruned_days", "numbers of days whose clicks are all gone for their age, until analytics.rollup_days is over"},
+	{"anonymous_clicks", "clicks that have no visitor: those of programs and of who objected, and on days that are closed those of sweeps; nobody can tell whose they were"},
 }
 
 // eraseTimeout bounds an erasure, which may rewrite every day. One that is cut off goes on with the next call.
@@ -65,5 +81,9 @@ func (s *Server) eraseClicks(ctx context.Context, c *call, in *struct{ Body Eras
 	if err != nil {
 		return nil, err
 	}
-	return &struct{ Body *Erased }{&Erased{Clicks: n}}, nil
+	remains := remainders
+	if e.Visitor == 0 {
+		remains = remains[:len(remains)-1]
+	}
+	return &struct{ Body *Erased }{&Erased{Clicks: n, Remains: remains}}, nil
 }

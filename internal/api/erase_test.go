@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -28,6 +29,16 @@ func TestErase(t *testing.T) {
 	b.want(200, post(key, `{"link_id":"link_0000000000001","visitor":"00000000000000ff"}`))
 	if e := b.engine.erased; e.Workspace.String() != w || e.Link != 1 || e.Visitor != 255 {
 		t.Errorf("the engine was asked to erase %+v", e)
+	}
+	for body, last := range map[string]string{`{"link_id":"link_0000000000001"}`: "pruned_days", `{"visitor":"00000000000000ff"}`: "anonymous_clicks"} {
+		var out struct {
+			Clicks  int64
+			Remains []struct{ What, Text string }
+		}
+		a := b.want(200, post(key, body))
+		if err := json.Unmarshal(a.body, &out); err != nil || len(out.Remains) < 4 || out.Remains[len(out.Remains)-1].What != last || out.Remains[0].Text == "" {
+			t.Errorf("%s: %s %v", body, a.body, err)
+		}
 	}
 	if left := time.Until(b.engine.eraseBy); left < 20*time.Minute {
 		t.Errorf("the engine may take %v", left)

@@ -25,13 +25,19 @@ func (c *eraseCmd) Run(s *session) error {
 			return err
 		}
 	}
-	n, err := cl.EraseClicks(s.ctx, id, c.Visitor)
+	done, err := cl.EraseClicks(s.ctx, id, c.Visitor)
 	if err != nil {
 		return err
 	}
 	if s.g.JSON {
-		return s.printJSON(map[string]int64{"clicks": n})
+		return s.printJSON(done)
 	}
-	_, err = fmt.Fprintf(s.Stdout, "erased %s clicks\n", count(n))
-	return err
+	if _, err := fmt.Fprintf(s.Stdout, "erased %s clicks\n", count(done.Clicks)); err != nil || len(done.Remains) == 0 {
+		return err
+	}
+	fmt.Fprintln(s.Stderr, "An erasure does not reach:")
+	for _, r := range done.Remains {
+		fmt.Fprintln(s.Stderr, "- "+printable(r.Text))
+	}
+	return nil
 }

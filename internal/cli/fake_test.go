@@ -162,7 +162,7 @@ func newFakePlane() *fakePlane {
 		if err := json.UnmarshalRead(r.Body, &in, json.MatchCaseInsensitiveNames(true)); err != nil {
 			return err
 		}
-		return answer(w, 200, map[string]int{"clicks": 4321})
+		return answer(w, 200, client.Erased{Clicks: 4321, Remains: []client.Remainder{{What: "spool", Text: "the spool"}}})
 	})
 	share := client.Share{ID: "share_1", URL: "/s/share_1"}
 	handle("POST /api/v1/shares", func(w http.ResponseWriter, r *http.Request) error { return merge(w, r, 201, &share) })
