@@ -45,6 +45,7 @@ type clickMetrics struct {
 	captured, spooled, written, failures int
 	dropped                              map[string]int // by reason, those that are not 0
 	size                                 int            // of the spool, bytes
+	held                                 int            // counted by link, in memory
 }
 
 func clickMetricsOf(t *testing.T, s *proc.Server) clickMetrics {
@@ -63,7 +64,7 @@ func readClickMetrics(ctx context.Context, a *api) (clickMetrics, error) {
 	}
 	c := clickMetrics{
 		captured: int(m["terse_clicks_captured_total"]), spooled: int(m["terse_clicks_spooled_total"]), written: int(m["terse_spool_written_bytes_total"]),
-		failures: int(m[`terse_spool_errors_total{op="write"}`]), size: int(m["terse_spool_bytes"]), dropped: map[string]int{},
+		failures: int(m[`terse_spool_errors_total{op="write"}`]), size: int(m["terse_spool_bytes"]), held: int(m["terse_clicks_held"]), dropped: map[string]int{},
 	}
 	for name, v := range m {
 		if rest, ok := strings.CutPrefix(name, `terse_clicks_dropped_total{reason="`); ok && v != 0 {
@@ -81,5 +82,5 @@ func (c clickMetrics) lost() (n int) {
 	return n
 }
 
-// settled reports whether every click that was captured is on the disk or dropped.
-func (c clickMetrics) settled() bool { return c.captured == c.spooled+c.lost() }
+// settled reports whether every click that was captured is on the disk, dropped or counted by link.
+func (c clickMetrics) settled() bool { return c.captured == c.spooled+c.lost()+c.held }

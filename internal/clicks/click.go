@@ -33,6 +33,7 @@ const (
 	FlagMobile                    // Sec-CH-UA-Mobile: ?1
 	flagID                        // the click has an id of its own: set by the recorder
 	flagSeq                       // it is not the first of its millisecond: on disk only
+	flagTotal                     // it stands for as many as it weighs, and nothing but their link is known: on disk only
 )
 
 const flagsKnown = FlagHead | FlagPrefetch | FlagQR | FlagNoTrack | FlagMobile

@@ -107,7 +107,10 @@ func (e *Enricher) Enrich(raw *Raw, ev *Event) {
 	ev.UTMTerm = e.utm.get(t[keyTerm])
 	ev.UTMContent = e.utm.get(t[keyContent])
 
-	info := e.o.Agents.Parse(raw.UserAgent, raw.Platform, raw.Flags&FlagMobile != 0)
+	var info agent.Info
+	if raw.Flags&flagTotal == 0 { // else no agent is known, which is not that of a program without one
+		info = e.o.Agents.Parse(raw.UserAgent, raw.Platform, raw.Flags&FlagMobile != 0)
+	}
 	ev.Device, ev.OS, ev.OSVersion = info.Device, info.OS, info.OSVersion
 	ev.Browser, ev.BrowserVer, ev.BotName = info.Browser, info.BrowserVersion, info.BotName
 

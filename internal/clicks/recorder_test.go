@@ -285,12 +285,12 @@ func TestLadder(t *testing.T) {
 	for _, tt := range []struct {
 		name               string
 		percent            int64
-		people, bots, head int // of 1000, 100, 100
+		people, bots, head int // rows of 1000, 100, 100
 	}{
 		{"below", 79, 1000, 100, 100},
 		{"80 %", 81, 1000, 0, 0},
 		{"95 %", 96, 100, 0, 0},
-		{"full", 101, 0, 0, 0},
+		{"full", 101, 1000, 0, 0}, // of a weight each, for every click is of a link of its own
 	} {
 		o := testOptions(t, vfs.NewMem())
 		o.MaxBytes, o.SyncEvery = 1_000_000_000, time.Hour
@@ -464,7 +464,7 @@ func TestCollector(t *testing.T) {
 	for _, f := range families {
 		values[f.GetName()] += f.GetMetric()[0].GetCounter().GetValue()
 	}
-	if values["terse_clicks_captured_total"] != 1 || values["terse_clicks_spooled_total"] != 1 || len(families) != 10 {
+	if values["terse_clicks_captured_total"] != 1 || values["terse_clicks_spooled_total"] != 1 || len(families) != 11 {
 		t.Errorf("%v", values)
 	}
 }

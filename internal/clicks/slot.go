@@ -71,7 +71,7 @@ func putSlot(b []byte, c *Click) {
 	le.PutUint16(h[24:], uint16(len(destination)))
 	le.PutUint16(h[26:], uint16(len(referrer)))
 	le.PutUint32(h[28:], uint32(len(query)))
-	h[32], h[33], h[34] = c.Rule, uint8(c.Outcome), uint8(c.Flags&^flagID)
+	h[32], h[33], h[34] = c.Rule, uint8(c.Outcome), uint8(c.Flags&^(flagID|flagTotal))
 	switch ip := c.IP.Unmap(); {
 	case ip.Is4():
 		a := ip.As4()

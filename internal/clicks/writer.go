@@ -13,6 +13,7 @@ import (
 
 const (
 	idleRounds = 40 // empty rounds before the writer sleeps until it is woken
+	totalsLook = time.Second
 	retryFirst = 20 * time.Millisecond
 	retryMost  = time.Second
 	closeTries = 3 // attempts at a failing disk while closing
@@ -31,8 +32,10 @@ type writer struct {
 	pending []byte    // encoded groups not yet written
 	scratch []byte    // a copy of pending for the file
 	counts  []int     // the records of each pending group: for the counters
-	place   []byte    // scratch
-	cut     []byte    // scratch of filtered queries
+	totals  totals
+	stood   uint64 // clicks that records of pending groups stand for, beside themselves: totals
+	place   []byte // scratch
+	cut     []byte // scratch of filtered queries
 	sampler uint64
 
 	file   vfs.File
@@ -59,6 +62,10 @@ func (w *writer) run() {
 			w.r.asleep.Store(true)
 			if w.r.empty() { // else a capture came between the last round and asleep
 				tick = nil
+				if w.totals.held > 0 { // there may be room for them without a click that says so
+					timer.Reset(totalsLook)
+					tick = timer.C
+				}
 			}
 		}
 		select {
@@ -118,17 +125,20 @@ func (w *writer) round() (any bool) {
 		w.batch[i] = full
 		any = any || len(full) > 0
 	}
-	if !any {
+	if !any && w.totals.held == 0 {
 		return false
 	}
 	now := w.r.o.Clock()
 	w.visitor.refresh()
 	rung := rungOf(w.r.dirBytes.Load(), w.r.o.MaxBytes)
+	if w.totalsDue(rung, now) {
+		w.writeTotals()
+	}
 	for _, b := range w.batch {
 		w.encode(b, now.UnixMilli(), rung)
 	}
 	w.endGroup()
-	return true
+	return any
 }
 
 // rung is a step of the degradation ladder (docs/clicks.md).
@@ -138,7 +148,7 @@ const (
 	rungAll    rung = iota // everything is recorded
 	rungPeople             // 80 % of the cap: bots are not
 	rungSample             // 95 %: one in sampleWeight of the others, with that weight
-	rungNone               // at the cap: nothing
+	rungNone               // at the cap: how many there were of each link (totals)
 )
 
 const sampleWeight = 10
@@ -164,7 +174,7 @@ func (w *writer) encode(b []byte, now int64, at rung) {
 	for len(b) > 0 {
 		b = s.get(b)
 		rec.weight = 1
-		if at != rungAll && !w.admit(&rec, at) {
+		if at != rungAll && !w.admit(&rec, at, now) {
 			continue
 		}
 		if s.at <= 0 {
@@ -205,17 +215,21 @@ func (w *writer) locate(rec *record) {
 }
 
 // admit applies the ladder and counts what it refuses.
-func (w *writer) admit(rec *record, at rung) bool {
-	if at == rungNone {
-		w.r.stats.spoolFull.Add(1)
-		return false
-	}
+func (w *writer) admit(rec *record, at rung, now int64) bool {
 	if w.agents == nil {
 		w.agents = agent.New(agent.Options{})
 	}
 	ua, _, platform, _ := splitClient(rec.client)
 	if rec.flags&(FlagHead|FlagPrefetch) != 0 || w.agents.Parse(ua, platform, false).Bot != 0 {
 		w.r.stats.bots.Add(1)
+		return false
+	}
+	if at == rungNone {
+		if w.totals.add(rec.slot, now) {
+			w.r.stats.held.Store(w.totals.held)
+		} else {
+			w.r.stats.spoolFull.Add(1)
+		}
 		return false
 	}
 	if at == rungSample {
@@ -276,7 +290,8 @@ func (w *writer) tryWrite() error {
 		w.r.stats.spooled.Add(uint64(n))
 		w.r.stats.groups.Add(1)
 	}
-	w.pending, w.counts = w.pending[:0], w.counts[:0]
+	w.r.stats.totals.Add(w.stood)
+	w.pending, w.counts, w.stood = w.pending[:0], w.counts[:0], 0
 	return nil
 }
 
@@ -340,6 +355,7 @@ func (w *writer) finish() {
 		w.failed(err)
 	}
 	w.round()
+	w.writeTotals() // above the cap if need be: they are all that there is of those clicks
 	for range closeTries {
 		if len(w.pending) == 0 {
 			err = nil
@@ -352,6 +368,7 @@ func (w *writer) finish() {
 	for _, n := range w.counts {
 		w.r.stats.disk.Add(uint64(n))
 	}
+	w.r.stats.disk.Add(w.stood)
 	if w.file != nil {
 		w.abandon()
 	}
