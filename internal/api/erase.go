@@ -36,7 +36,7 @@ var remainders = []Remainder{
 	{"exports", "files that were exported before, and copies of the record elsewhere"},
 	{"conversions", "leads and sales, with the place, the client and the source of the click that led to them"},
 	{"pruned_days", "numbers of days whose clicks are all gone for their age, until analytics.rollup_days is over"},
-	{"anonymous_clicks", "clicks that have no visitor: those of programs and of who objected, and on days that are closed those of sweeps; nobody can tell whose they were"},
+	{"anonymous_clicks", "clicks that have no visitor: those of programs and of who objected, those that were only counted because the spool was full, and on days that are closed those of sweeps; nobody can tell whose they were"},
 }
 
 // eraseTimeout bounds an erasure, which may rewrite every day. One that is cut off goes on with the next call.

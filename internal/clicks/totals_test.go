@@ -2,6 +2,10 @@ package clicks
 
 import (
 	"context"
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -203,5 +207,48 @@ func TestTotalsRows(t *testing.T) {
 	w.writeTotals()
 	if len(w.counts) != 1 || w.counts[0] != 2 || w.stood != totalMost+8 || w.totals.held != 0 {
 		t.Errorf("%v rows that stand for %d more", w.counts, w.stood)
+	}
+}
+
+// TestGoldenTotals holds rows of totals to docs/format/spool.md, and reads them from there.
+func TestGoldenTotals(t *testing.T) {
+	t.Parallel()
+	const path = "testdata/spool-v1-totals.hex"
+	o := testOptions(t, vfs.NewMem())
+	if err := o.setDefaults(); err != nil {
+		t.Fatal(err)
+	}
+	w := newWriter(&Recorder{o: o})
+	w.group.fill = func(b []byte) { copy(b, "0123456789abcdef") }
+	s := slot{at: terse.MillisOf(noon), workspace: 1, link: terse.NewLinkNumber(1, 7, 5), campaign: 2, flags: FlagQR | FlagMobile, domain: []byte("go.test"), code: []byte("aB3xY9z")}
+	for range 70_000 {
+		w.totals.add(&s, int64(s.at))
+	}
+	w.writeTotals()
+	got := hexLines(append(appendSegmentHeader(nil, noon.UnixMilli(), "n1"), w.pending...))
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil || got != string(want) {
+		t.Fatalf("%v; got\n%swant\n%s", err, got, want)
+	}
+	page, err := os.ReadFile("../../docs/format/spool.md")
+	if err != nil || !strings.Contains(string(page), got) {
+		t.Errorf("docs/format/spool.md does not show these bytes (%v)", err)
+	}
+	data, err := hex.DecodeString(strings.ReplaceAll(string(want), "\n", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk := Options{Dir: t.TempDir()}
+	if err := os.WriteFile(filepath.Join(disk.Dir, segmentID{newBoot(1, 1), 1}.name()), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	rows, _ := readAll(t, disk, Position{})
+	if len(rows) != 2 || rows[0].Weight != totalMost || rows[1].Weight != 70_000-totalMost || rows[1].Flags != FlagQR|flagTotal || rows[0].ID == rows[1].ID {
+		t.Errorf("%+v", rows)
 	}
 }
