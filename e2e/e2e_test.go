@@ -47,7 +47,9 @@ func TestMain(m *testing.M) {
 // start starts a server on the data folder, "" for a new one, and stops it with the test.
 func start(t *testing.T, o proc.Options) *proc.Server {
 	t.Helper()
-	o.Bin = bin
+	if o.Bin == "" {
+		o.Bin = bin
+	}
 	if o.Data == "" {
 		o.Data = filepath.Join(t.TempDir(), "data")
 	}

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,24 +16,29 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/terselink/terse/e2e/proc"
+	"github.com/terselink/terse/internal/failpoint"
 	"github.com/terselink/terse/internal/testengine"
 )
 
 // TestAnyNodeAnswers sends every request about uploads and jobs to a node that has none of them: the bytes of an upload in
-// pieces, the job, its events and results. The node that has them is killed in the middle: 503 until it is back, and then the
-// job goes on.
+// pieces, the job, its events and results. The node that has them is killed in the middle, of the job when a part of its results
+// is written: 503 until it is back, and then the job goes on.
 func TestAnyNodeAnswers(t *testing.T) {
 	redis := testengine.Address(t, testengine.Redis)
 	env := append(append(onPostgres(newDatabase(t)), "TERSE_REDIS_URL="+redis, fmt.Sprintf("TERSE_REDIS_PREFIX=e2e%x", rand.Uint64()), "TERSE_ANALYTICS_ENABLED=false"), quick...)
 	data := map[string]string{"owner": filepath.Join(t.TempDir(), "owner"), "front": filepath.Join(t.TempDir(), "front")}
-	run := func(name string) *proc.Server {
+	killable, err := proc.Build(t.Context(), t.TempDir(), "failpoints")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func(name string, more ...string) *proc.Server {
 		t.Helper()
 		addr, err := proc.FreeAddr()
 		if err != nil {
 			t.Fatal(err)
 		}
 		s := start(t, proc.Options{
-			Data: data[name], ControlAddr: addr, Env: append([]string{"TERSE_NODE_NAME=" + name, "TERSE_NODE_URL=http://" + addr, "TERSE_ROLE=control,worker"}, env...), NoWait: true,
+			Bin: killable, Data: data[name], ControlAddr: addr, Env: slices.Concat([]string{"TERSE_NODE_NAME=" + name, "TERSE_NODE_URL=http://" + addr, "TERSE_ROLE=control,worker"}, env, more), NoWait: true,
 		})
 		a := newAPI(t, s)
 		until(t, 3*time.Minute, name+" is ready", func() bool {
@@ -83,25 +89,21 @@ func TestAnyNodeAnswers(t *testing.T) {
 			t.Errorf("%s %s: %d %v %s, want 503 node_unavailable and the name", method, path, got.status, got.header, got.body)
 		}
 	}
-	kill := func() {
+	back := func(path string, more ...string) {
 		t.Helper()
-		if err := owner.Kill(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	back := func(path string) {
-		t.Helper()
-		owner = run("owner")
+		owner = run("owner", more...)
 		until(t, 3*time.Minute, "the other node finds it again", func() bool {
 			got, err := a.do(t.Context(), "GET", path, nil)
 			return err == nil && got.status == 200
 		})
 	}
 	upload := "/api/v1/uploads/" + id
-	kill()
+	if err := owner.Kill(); err != nil {
+		t.Fatal(err)
+	}
 	away("GET", upload)
 	away("DELETE", upload)
-	back(upload)
+	back(upload, "FAILPOINT="+failpoint.ResultFileWritten+":2") // it kills itself in the middle of the job
 	if got, err := a.do(t.Context(), "HEAD", upload, nil); err != nil || got.header.Get("Upload-Offset") != strconv.Itoa(third) {
 		t.Fatalf("after a kill the upload goes on at %v, %v, want %d", got.header, err, third)
 	}
@@ -115,15 +117,19 @@ func TestAnyNodeAnswers(t *testing.T) {
 	in := map[string]any{"kind": "bulk", "source": map[string]string{"upload_id": id}}
 	var j, again jobView
 	for _, out := range []*jobView{&j, &again} {
-		if got, err := a.json(t.Context(), "POST", "/api/v1/jobs", in, out, "Idempotency-Key", "once"); err != nil || got.status != 201 {
-			t.Fatalf("create job: %v, %+v", err, got)
-		}
+		until(t, 3*time.Minute, "the job is made", func() bool { // its node may be dead before it has answered
+			got, err := a.json(t.Context(), "POST", "/api/v1/jobs", in, out, "Idempotency-Key", "once")
+			if err != nil || got.status != 201 && got.status != 503 {
+				t.Fatalf("create job: %v, %+v", err, got)
+			}
+			return got.status == 201
+		})
 	}
 	if j.ID != again.ID {
 		t.Fatalf("the repetition made the job %s, want %s", again.ID, j.ID)
 	}
 	path := "/api/v1/jobs/" + j.ID
-	follow := func(last string, enough func(jobView) bool) (id string, now jobView, cut bool) {
+	follow := func(last string) (id string, now jobView, cut bool) {
 		t.Helper()
 		req, err := http.NewRequestWithContext(t.Context(), "GET", front.URL(path+"/events"), nil)
 		if err != nil {
@@ -132,10 +138,16 @@ func TestAnyNodeAnswers(t *testing.T) {
 		req.Header.Set("Authorization", "Bearer "+proc.Key)
 		req.Header.Set("Last-Event-ID", last)
 		resp, err := a.http.Do(req)
-		if err != nil || resp.StatusCode != 200 {
-			t.Fatalf("events: %v, %+v", err, resp)
+		if err != nil {
+			t.Fatal(err)
 		}
 		defer func() { _ = resp.Body.Close() }()
+		if resp.StatusCode == 503 { // its node is dead already
+			return "", now, true
+		}
+		if resp.StatusCode != 200 {
+			t.Fatalf("events: %+v", resp)
+		}
 		lines := bufio.NewScanner(resp.Body)
 		for lines.Scan() {
 			name, value, _ := strings.Cut(lines.Text(), ": ")
@@ -146,29 +158,32 @@ func TestAnyNodeAnswers(t *testing.T) {
 				if err := json.Unmarshal([]byte(value), &now); err != nil {
 					t.Fatalf("%s: %v", value, err)
 				}
-				if enough(now) {
-					return id, now, false
-				}
 			}
 		}
 		return id, now, lines.Err() != nil
 	}
-	last, now, _ := follow("", func(j jobView) bool { return j.Done > 0 || j.State == "done" })
-	t.Logf("the node of the job is killed when it is %s with %d of %d rows", now.State, now.Done, rows)
-	kill()
+	last, now, cut := follow("")
+	if !cut {
+		t.Fatalf("the job is %s with %d of %d rows, and its node was not killed", now.State, now.Done, rows)
+	}
+	if code, err := owner.Wait(3 * time.Minute); err != nil || code != -1 {
+		t.Fatalf("the node of the job ended with %d, %v, want a kill", code, err)
+	}
 	away("GET", path)
 	away("GET", path+"/events")
 	away("GET", path+"/result")
 	away("POST", path+"/pause")
-	if got, err := a.do(t.Context(), "GET", "/api/v1/jobs", nil); err != nil || got.status != 200 || !bytes.Contains(got.body, []byte(j.ID)) {
-		t.Errorf("the list while its node is away: %v, %+v", err, got)
+	var list struct {
+		Data []jobView `json:"data"`
+	}
+	if got, err := a.json(t.Context(), "GET", "/api/v1/jobs", nil, &list); err != nil || got.status != 200 || len(list.Data) != 1 || list.Data[0].ID != j.ID || list.Data[0].State != "running" {
+		t.Errorf("the list while its node is away: %v, %+v, want the job, running", err, list)
 	}
 	if got, err := a.json(t.Context(), "POST", "/api/v1/jobs", in, &again, "Idempotency-Key", "once"); err != nil || got.status != 201 || again.ID != j.ID {
 		t.Errorf("a repetition while its node is away: %v, %+v", err, got)
 	}
 	back(path)
-	var cut bool
-	if _, j, cut = follow(last, func(jobView) bool { return false }); cut || j.State != "done" || j.Done != uint64(rows) || j.Failed != uint64(bad) || j.Created != uint64(rows-bad) {
+	if _, j, cut = follow(last); cut || j.State != "done" || j.Done != uint64(rows) || j.Failed != uint64(bad) || j.Created != uint64(rows-bad) {
 		t.Fatalf("the job ended as %+v, cut: %t, want %d done, %d failed", j, cut, rows, bad)
 	}
 

@@ -121,7 +121,7 @@ func (s *Server) registerJobs() {
 	}, s.getJob)
 	register(s, operation{
 		ID: "deleteJob", Method: http.MethodDelete, Path: "/api/v1/jobs/{id}", Tag: "Jobs", Scope: auth.ScopeLinksWrite, Status: http.StatusNoContent,
-		Summary: "Delete a job that does not run, with its results", Description: "Its links stay.", Errors: []int{409}, owner: ownerOfJob,
+		Summary: "Delete a job that does not run, with its results", Description: "Its links stay. A job of a node that is not on the list of nodes can be deleted in any state.", Errors: []int{409}, owner: ownerOfJobToDelete,
 	}, s.deleteJob)
 	type action func(*jobs.Manager, context.Context, terse.WorkspaceID, string) (jobs.Snapshot, error)
 	for _, a := range []struct {
@@ -285,6 +285,9 @@ func (s *Server) getJob(_ context.Context, c *call, in *idPath) (*jobOutput, err
 }
 
 func (s *Server) deleteJob(ctx context.Context, c *call, in *idPath) (*struct{}, error) {
+	if lost, err := s.deleteLost(ctx, c, in.ID); lost || err != nil {
+		return nil, err
+	}
 	m, err := s.jobManager()
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"sync"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"github.com/terselink/terse"
 	"github.com/terselink/terse/internal/jobs"
 	"github.com/terselink/terse/internal/peers"
 )
@@ -70,7 +72,11 @@ func (s *Server) passOn(w http.ResponseWriter, r *http.Request, c *call, op *ope
 	if ip := s.clientIP(r); ip.IsValid() {
 		client = ip.String()
 	}
-	if err := s.o.Peers.Pass(w, r, t, client); err != nil {
+	err := s.o.Peers.Pass(w, r, t, client)
+	if errors.Is(err, peers.ErrBody) { // no failure of this node or the other one
+		err = newProblem(http.StatusBadRequest, "the body ended before it was complete; HEAD says where the upload goes on")
+	}
+	if err != nil {
 		if op.stream {
 			w.Header().Set("Connection", "close") // what is left of the body is not read
 		}
@@ -90,6 +96,34 @@ func ownerOfJob(ctx context.Context, s *Server, c *call, r *http.Request, _ []by
 	return s.target(ctx, node, &jobs.OtherNodeError{What: "job", Node: node})
 }
 
+// ownerOfJobToDelete: a job of a node that is not listed is deleted by the node that is asked, see deleteLost.
+func ownerOfJobToDelete(ctx context.Context, s *Server, c *call, r *http.Request, body []byte) (*peers.Target, error) {
+	t, err := ownerOfJob(ctx, s, c, r, body)
+	if errors.Is(err, peers.ErrNotListed) {
+		err = nil
+	}
+	return t, err
+}
+
+// deleteLost deletes a job whose node is not listed, which can only be done where the store is. It reports whether the job is one.
+func (s *Server) deleteLost(ctx context.Context, c *call, id string) (bool, error) {
+	if !s.mayPassOn(c.request) || s.o.Jobs != nil && s.o.Jobs.Has(c.workspace, id) {
+		return false, nil
+	}
+	node, err := jobs.Owner(ctx, s.o.Store, c.workspace, id)
+	if err != nil || node == "" || node == s.o.Node {
+		return false, err
+	}
+	_, err = s.o.Peers.Target(ctx, node)
+	switch {
+	case errors.Is(err, peers.ErrNotListed):
+		return true, jobs.DeleteLost(ctx, s.o.Store, c.workspace, id)
+	case err == nil: // it has come back since
+		err = &jobs.OtherNodeError{What: "job", Node: node}
+	}
+	return false, err
+}
+
 func ownerOfUpload(ctx context.Context, s *Server, c *call, r *http.Request, _ []byte) (*peers.Target, error) {
 	return s.hasUpload(ctx, c, r.PathValue("id"))
 }
@@ -104,7 +138,11 @@ func (s *Server) hasUpload(ctx context.Context, c *call, id string) (*peers.Targ
 	if node == "" || node == s.o.Node {
 		return nil, nil
 	}
-	return s.target(ctx, node, &jobs.OtherNodeError{What: "upload", Node: node})
+	t, err := s.target(ctx, node, &jobs.OtherNodeError{What: "upload", Node: node})
+	if errors.Is(err, peers.ErrNotListed) && !jobs.UploadMayBe(id, s.o.Clock()) {
+		err = terse.ErrNotFound
+	}
+	return t, err
 }
 
 // ownerOfNewJob: a job is where its upload is.
@@ -114,7 +152,11 @@ func ownerOfNewJob(ctx context.Context, s *Server, c *call, r *http.Request, bod
 	}
 	// What is wrong with the body is said by the node that checks all of it.
 	if err := json.Unmarshal(body, &in); err == nil {
-		if t, err := s.hasUpload(ctx, c, in.Source.UploadID); t != nil || err != nil {
+		t, err := s.hasUpload(ctx, c, in.Source.UploadID)
+		if errors.Is(err, terse.ErrNotFound) {
+			err = &terse.Error{Code: terse.CodeNotFound, Field: "source.upload_id", Message: "there is no such upload"}
+		}
+		if t != nil || err != nil {
 			return t, err
 		}
 	}

@@ -1,9 +1,14 @@
 package api_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -194,7 +199,7 @@ func TestPassOnAway(t *testing.T) {
 	t.Parallel()
 	s := setupSeveral(t)
 	upload := s.upload("x\n")
-	made := s.front.want(201, newJob(upload, "k1"))
+	made, second := s.front.want(201, newJob(upload, "k1")), s.front.want(201, newJob(upload, "k3"))
 	job := "/api/v1/jobs/" + made.text(t, "id")
 	asks := []request{
 		{method: "GET", path: job}, {method: "GET", path: job + "/events"}, {method: "GET", path: job + "/result"}, {method: "POST", path: job + "/pause"}, {method: "DELETE", path: job},
@@ -221,8 +226,30 @@ func TestPassOnAway(t *testing.T) {
 	wantAll("dead", 503, "node_unavailable", nil, "node name of back")
 	s.list.change("back", func(n *nodes.Seen) { n.URL, n.State = "http://127.0.0.1:1", nodes.Alive })
 	wantAll("nobody listens", 503, "node_unavailable", nil, "node name of back")
+	lost := "/api/v1/jobs/" + second.text(t, "id")
+	s.front.wantProblem(503, "node_unavailable", request{method: "DELETE", path: lost})
 	s.list.change("back", nil)
-	wantAll("gone", 503, "node_unavailable", nil, "node back")
+	asks = slices.DeleteFunc(asks, func(q request) bool { return q.method == "DELETE" && q.path == job })
+	wantAll("gone", 503, "node_unavailable", nil, "node back, which is not on the list")
+	// Its jobs can be forgotten, by any node.
+	s.front.wantProblem(409, "other_node", request{method: "DELETE", path: lost, header: map[string]string{peers.Hop: "anybody"}})
+	s.hall.want(204, request{method: "DELETE", path: lost})
+	s.front.wantProblem(404, "not_found", request{method: "GET", path: lost})
+	s.front.wantProblem(404, "not_found", request{method: "DELETE", path: lost})
+	if a := s.hall.want(200, request{method: "GET", path: "/api/v1/jobs"}); strings.Contains(string(a.body), second.text(t, "id")) {
+		t.Errorf("list: %s", a.body)
+	}
+	// An upload of a node that nobody knows may be there, unless no upload is of that time.
+	random := upload[len("upl_0123456789"):strings.Index(upload, "_back")]
+	s.front.wantProblem(503, "node_unavailable", request{method: "GET", path: "/api/v1/uploads/" + strings.Replace(upload, "_back", "_typo", 1)})
+	for _, at := range []string{"0000000000", "7zzzzzzzzz"} {
+		id := "upl_" + at + random + "_back"
+		s.front.wantProblem(404, "not_found", request{method: "GET", path: "/api/v1/uploads/" + id})
+		s.front.wantProblem(404, "not_found", piece(id, 0, "x"))
+		if a := s.front.wantProblem(404, "not_found", newJob(id, "k4")); !strings.Contains(a.text(t, "detail"), "source.upload_id") {
+			t.Errorf("a job of an upload that is not: %s", a.body)
+		}
+	}
 	// What the store knows is answered all the same.
 	if a := s.front.want(201, newJob(upload, "k1")); string(a.body) != string(made.body) {
 		t.Errorf("a repetition: %s", a.body)
@@ -234,6 +261,40 @@ func TestPassOnAway(t *testing.T) {
 	s.front.wantProblem(404, "not_found", request{method: "GET", path: "/api/v1/uploads/upl_00000000000000000000000000"})
 	s.list.change("back", func(n *nodes.Seen) { *n = nodes.Seen{Node: nodes.Node{ID: "back", URL: url}, State: nodes.Alive} })
 	s.front.want(200, request{method: "GET", path: job})
+	s.back.wantProblem(404, "not_found", request{method: "POST", path: lost + "/pause"}) // the node learns that it was deleted
+	s.back.wantProblem(404, "not_found", request{method: "GET", path: lost})
+}
+
+// TestPassOnCut: a visitor whose body ends early is told so as on one node, what came is kept, and it is no failure of the server.
+func TestPassOnCut(t *testing.T) {
+	t.Parallel()
+	s := setupSeveral(t)
+	id := s.back.want(201, request{method: "POST", path: "/api/v1/uploads", body: `{"filename":"a.ndjson","size":100}`}).text(t, "id")
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.front.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "PATCH /api/v1/uploads/%s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nUpload-Offset: 0\r\nContent-Length: 100\r\n\r\nhalf", id, ownerKey)
+	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if b, _ := io.ReadAll(resp.Body); resp.StatusCode != 400 || !strings.Contains(string(b), "ended before it was complete") {
+		t.Errorf("%d %s", resp.StatusCode, b)
+	}
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for s.front.want(200, request{method: "HEAD", path: "/api/v1/uploads/" + id}).header.Get("Upload-Offset") != "4" { // it is on its way
+		<-tick.C
+	}
+	if log := s.front.log.String(); strings.Contains(log, `"level":"ERROR"`) {
+		t.Errorf("logged: %s", log)
+	}
 }
 
 // TestPassOnKeys: the first node lets nobody through who may not ask, and the other one shows nothing of another workspace.

@@ -61,6 +61,9 @@ func (s *server) openNodes() error {
 	if self.ControlAddr != "" && !alone && self.URL == "" {
 		s.log.Warn("other nodes cannot ask this one for its jobs and files: node_url is not set, and control_addr is no address of a network", "control_addr", self.ControlAddr)
 	}
+	if !alone && inClear(s.cfg.NodeURL, self.URL) {
+		s.log.Info("other nodes pass requests on to this one over http, with the keys of their users: node_url is not set and follows from control_addr; name an https address where the network is not your own", "node_url", self.URL)
+	}
 	return nil
 }
 
@@ -76,6 +79,9 @@ func nodeURL(configured, addr string) string {
 	}
 	return "http://" + addr
 }
+
+// inClear reports whether keys travel to a node without encryption, and nobody has chosen so.
+func inClear(configured, u string) bool { return configured == "" && strings.HasPrefix(u, "http://") }
 
 // openPeers prepares to ask other nodes for what they have; the caller closes it. A process that has its store for itself asks nobody.
 func (s *server) openPeers() (*peers.Client, error) {

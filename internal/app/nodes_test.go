@@ -19,6 +19,8 @@ func TestNodeURL(t *testing.T) {
 	} {
 		if got := nodeURL(c[0], c[1]); got != c[2] {
 			t.Errorf("%q at %s: %q, want %q", c[0], c[1], got, c[2])
+		} else if want := c[0] == "" && got != ""; inClear(c[0], got) != want {
+			t.Errorf("%q at %s: a notice is %t, want %t", c[0], c[1], !want, want)
 		}
 	}
 }

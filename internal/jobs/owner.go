@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 	"unicode"
@@ -53,6 +54,40 @@ func stored(ctx context.Context, store Getter, w terse.WorkspaceID, id string) (
 		return j, fmt.Errorf("job %s: %w", id, err)
 	}
 	return j, nil
+}
+
+// Deleter is what DeleteLost needs of a terse.Store.
+type Deleter interface {
+	Getter
+	DeleteDocument(ctx context.Context, w terse.WorkspaceID, kind terse.Kind, id string, ifVersion uint64) error
+}
+
+// DeleteLost forgets a job, in whatever state it is, whose node is not there to do it. What lies on the disk of that node stays.
+// Returns ErrNotFound, or an error of code conflict if the job changes meanwhile: its node is back.
+func DeleteLost(ctx context.Context, store Deleter, w terse.WorkspaceID, id string) error {
+	doc, err := store.GetDocument(ctx, w, terse.KindJob, id)
+	if err == nil {
+		err = store.DeleteDocument(ctx, w, terse.KindJob, id, doc.Version)
+	}
+	if errors.Is(err, terse.ErrVersion) {
+		return &terse.Error{Code: terse.CodeConflict, Reason: "wrong_state", Message: "the node of the job is back and goes on with it", Err: err}
+	}
+	if err != nil {
+		return fmt.Errorf("delete job: %w", err)
+	}
+	return nil
+}
+
+// UploadMayBe reports whether an upload of an id is worth waiting for at a time, on a node of which nothing is known: not if it
+// is from the future, clocks of nodes being within a day of each other, nor after the time for which the history of jobs is
+// kept. Without a job it has been deleted long before then, and a job that needs it can no longer go on.
+func UploadMayBe(id string, now terse.Millis) bool {
+	const (
+		keep  = historyKeep
+		ahead = 24 * 60 * 60 * 1000 // milliseconds
+	)
+	at := idTime(UploadPrefix, id[:min(len(id), len(UploadPrefix)+idLen)], -1)
+	return at >= now-keep && at <= now+ahead
 }
 
 // idLen is the length of what newID makes, without its prefix.

@@ -31,6 +31,24 @@ func TestUploadOwner(t *testing.T) {
 	}
 }
 
+// TestUploadMayBe: nobody waits for an upload that is from the future, or as old as no upload gets.
+func TestUploadMayBe(t *testing.T) {
+	t.Parallel()
+	const hour, now = 60 * 60 * 1000, 1_700_000_000_000
+	for at, want := range map[terse.Millis]bool{
+		now: true, now - 8*24*hour: true, now - 29*24*hour: true, now - 31*24*hour: false, 0: false, now + hour: true, now + 25*hour: false, 1<<48 - 1: false,
+	} {
+		if got := UploadMayBe(newUploadID("box", at), now); got != want {
+			t.Errorf("an upload of %d at %d: %t, want %t", at, now, got, want)
+		}
+	}
+	for _, id := range []string{"", "upl_", "job_00000000000000000000000000", "x"} {
+		if UploadMayBe(id, now) {
+			t.Errorf("%q is no upload", id)
+		}
+	}
+}
+
 // FuzzUploadOwner: an id names a node in one way, and nothing that a store must not be asked for.
 func FuzzUploadOwner(f *testing.F) {
 	head := newID(UploadPrefix, 1)

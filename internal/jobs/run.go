@@ -101,7 +101,7 @@ func (m *Manager) run(ctx context.Context, e *entry) {
 		return nil
 	})
 	if err != nil {
-		if terse.ErrorCode(err) != terse.CodeConflict && ctx.Err() == nil {
+		if code := terse.ErrorCode(err); code != terse.CodeConflict && code != terse.CodeNotFound && ctx.Err() == nil {
 			m.o.Log.Warn("a job could not be started; it is tried again", "job", e.id, "error", err)
 			m.postpone(e)
 		}

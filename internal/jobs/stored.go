@@ -38,6 +38,8 @@ func (m *Manager) put(ctx context.Context, j *Job, version *uint64) error {
 		case gerr == nil: // an earlier write was applied after all
 			doc.Version = found.Version + 1
 			err = m.o.Store.PutDocument(ctx, doc)
+		case errors.Is(gerr, terse.ErrNotFound): // another node took this one for lost, and deleted the job
+			err = gerr
 		}
 	}
 	if err != nil {
@@ -72,6 +74,14 @@ func (m *Manager) transitionThen(ctx context.Context, e *entry, change func(*Job
 	}
 	next.UpdatedAt = m.o.Clock()
 	err := m.put(ctx, &next, &version)
+	if errors.Is(err, terse.ErrNotFound) {
+		e.mu.Lock()
+		e.gone = true
+		e.mu.Unlock()
+		m.mu.Lock()
+		delete(m.jobs, e.id)
+		m.mu.Unlock()
+	}
 	if err != nil {
 		return err
 	}

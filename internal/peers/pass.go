@@ -3,6 +3,7 @@ package peers
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"mime"
@@ -16,9 +17,12 @@ import (
 // errStalled ends a request in which the other node, or the visitor, stands still.
 var errStalled = errors.New("it stood still for too long")
 
+// ErrBody says that the body of the visitor ended before it was complete. The other node may have kept what came before.
+var ErrBody = errors.New("the body of the request ended before it was complete")
+
 // Pass sends a request to a node and its answer to w, both as they come. client is the address of the visitor, for a node
 // that believes this one; "": it is not known. If it returns an error nothing was written to w: one of code unavailable, or
-// unknown_outcome if the node may have done what was asked. It panics with http.ErrAbortHandler, as handlers do, if the
+// unknown_outcome if the node may have done what was asked, or ErrBody. It panics with http.ErrAbortHandler, as handlers do, if the
 // answer breaks off. The body of r may be read until it returns, and no longer.
 func (c *Client) Pass(w http.ResponseWriter, r *http.Request, t *Target, client string) (err error) {
 	ctx, cancel := context.WithCancelCause(r.Context())
@@ -34,8 +38,10 @@ func (c *Client) Pass(w http.ResponseWriter, r *http.Request, t *Target, client 
 	there, back := watch(), watch()
 	defer there.Stop()
 	defer back.Stop()
+	var body *sending
 	if r.ContentLength != 0 {
-		r.Body = &sending{ReadCloser: r.Body, stall: there, after: c.o.Stall}
+		body = &sending{ReadCloser: r.Body, stall: there, after: c.o.Stall}
+		r.Body = body
 	}
 	unhook := func() bool { return true }
 	defer func() { unhook() }()
@@ -75,6 +81,10 @@ func (c *Client) Pass(w http.ResponseWriter, r *http.Request, t *Target, client 
 			if cause := context.Cause(ctx); errors.Is(cause, errStalled) {
 				e = cause
 			}
+			if body.broke(visitor) {
+				err = fmt.Errorf("%w: %w", ErrBody, e)
+				return
+			}
 			err = c.failed(visitor, t, r.Method, sent.Load(), e)
 		},
 	}
@@ -101,15 +111,29 @@ type sending struct {
 	io.ReadCloser
 	stall *time.Timer
 	after time.Duration
+
+	whole, cut atomic.Bool // read to its end, or to an error
 }
 
 func (b *sending) Read(p []byte) (int, error) {
 	b.stall.Stop()
 	n, err := b.ReadCloser.Read(p)
-	if err == nil || errors.Is(err, io.EOF) { // after the end there is as long for the first byte of the answer
-		b.stall.Reset(b.after)
+	switch {
+	case err == nil:
+	case errors.Is(err, io.EOF):
+		b.whole.Store(true)
+	default:
+		b.cut.Store(true)
+		return n, err
 	}
+	b.stall.Reset(b.after) // after the end there is as long for the first byte of the answer
 	return n, err
+}
+
+// broke reports whether the visitor did not send all of the body. An error of reading it ends the context of the visitor, too,
+// maybe before Read returns; nil is a request without a body.
+func (b *sending) broke(visitor context.Context) bool {
+	return b != nil && (b.cut.Load() || !b.whole.Load() && errors.Is(visitor.Err(), context.Canceled))
 }
 
 // receiving is the body of an answer, in which the other node may not stand still. Events say every few seconds that they are there.

@@ -117,13 +117,20 @@ type Target struct {
 	url  *url.URL
 }
 
+// ErrNotListed is within the error of Target for a node that no list has: it was stopped in order, has been dead for a day,
+// or there never was one of that id.
+var ErrNotListed = errors.New("the list of nodes does not have it")
+
 // Target returns a node by its id; nil if it lives and says nowhere to be reached. Returns an error of code unavailable
-// that names the node if it does not live.
+// that names the node if it does not live; for one that is not listed ErrNotListed is within it.
 func (c *Client) Target(ctx context.Context, id string) (*Target, error) {
 	n, err := c.o.Nodes.Find(ctx, id)
 	switch {
 	case errors.Is(err, terse.ErrNotFound):
-		return nil, errAway(id, nil)
+		return nil, &terse.Error{
+			Code: terse.CodeUnavailable, Reason: "node_unavailable", Err: ErrNotListed,
+			Message: "this may be on the node " + id + ", which is not on the list of nodes; nothing was done",
+		}
 	case err != nil:
 		return nil, err
 	case n.State == nodes.Dead:

@@ -77,7 +77,8 @@ func TestTarget(t *testing.T) {
 type pair struct {
 	front *httptest.Server
 	c     *Client
-	errs  chan error // of every request
+	errs  chan error    // of every request
+	began chan struct{} // if set, the time for reads of a body is over when it is closed
 }
 
 func newPair(t *testing.T, u string, stall time.Duration) *pair {
@@ -91,6 +92,12 @@ func newPair(t *testing.T, u string, stall time.Duration) *pair {
 		}
 		w.Header().Set("X-Request-Id", "r1")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
+		if p.began != nil {
+			go func() {
+				<-p.began
+				_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
+			}()
+		}
 		err = p.c.Pass(w, r, target, "192.0.2.7")
 		if err != nil {
 			w.WriteHeader(http.StatusServiceUnavailable)
@@ -296,6 +303,55 @@ func TestPassFails(t *testing.T) {
 	}
 }
 
+// TestBodyEnds: a visitor who stops in the middle of a body is no failure of a node, and what came before has arrived.
+func TestBodyEnds(t *testing.T) {
+	t.Parallel()
+	const head = "PATCH / HTTP/1.1\r\nHost: x\r\n"
+	for name, tc := range map[string]struct {
+		send string
+		then func(p *pair, conn *net.TCPConn)
+	}{
+		"stalls":    {head + "Content-Length: 100\r\n\r\nhalf", func(p *pair, _ *net.TCPConn) { close(p.began) }},
+		"leaves":    {head + "Content-Length: 100\r\n\r\nhalf", func(_ *pair, conn *net.TCPConn) { conn.Close() }},
+		"ends":      {head + "Content-Length: 100\r\n\r\nhalf", func(_ *pair, conn *net.TCPConn) { conn.CloseWrite() }},
+		"malformed": {head + "Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", func(_ *pair, conn *net.TCPConn) { io.WriteString(conn, "zz\r\n") }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			half, rest := make(chan struct{}), make(chan error, 1)
+			p := newPair(t, backend(t, func(_ http.ResponseWriter, r *http.Request) {
+				b := make([]byte, 4)
+				if _, err := io.ReadFull(r.Body, b); err != nil || string(b) != "half" {
+					t.Errorf("%v, %q", err, b)
+				}
+				close(half)
+				_, err := io.Copy(io.Discard, r.Body)
+				rest <- err
+			}), 0)
+			p.front.Config.ErrorLog = nil
+			if name == "stalls" {
+				p.began = make(chan struct{})
+			}
+			conn, err := net.Dial("tcp", p.front.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if _, err := io.WriteString(conn, tc.send); err != nil {
+				t.Fatal(err)
+			}
+			<-half
+			tc.then(p, conn.(*net.TCPConn))
+			if err := <-p.errs; !errors.Is(err, ErrBody) {
+				t.Errorf("%v, want ErrBody", err)
+			}
+			if err := <-rest; err == nil {
+				t.Error("half a body passes for a whole one")
+			}
+		})
+	}
+}
+
 // TestStall: nobody waits for ever for a node that was paused, wherever in a request that happens.
 func TestStall(t *testing.T) {
 	t.Parallel()
@@ -323,8 +379,14 @@ func TestStall(t *testing.T) {
 			t.Errorf("%d bytes: %v", len(body), err)
 		}
 	}
-	if b, err := io.ReadAll(p.send(t, "GET", "/", nil).Body); err == nil || string(b) != "half" {
-		t.Errorf("in the middle of an answer: %v, %q", err, b)
+	p.c.transport.ResponseHeaderTimeout = time.Minute // the answer begins, however slow the machine is
+	resp, err := p.front.Client().Get(p.front.URL)
+	if err == nil { // else nothing of it was sent on before the end
+		_, err = io.ReadAll(resp.Body)
+		resp.Body.Close()
+	}
+	if err == nil {
+		t.Error("an answer that stands still in the middle passes for a whole one")
 	}
 }
 
