@@ -90,6 +90,9 @@ func (s *server) spoolIntoStreams(ctx context.Context, spool string) error {
 	return nil
 }
 
+// leastAside is for how long a copy of an entry that was set aside is kept at least: people have to see it.
+const leastAside = 24 * time.Hour
+
 // openClickStreams connects what records clicks and what counts them with the stream of the instance.
 func (s *server) openClickStreams(ctx context.Context) error {
 	if !s.cfg.Redis.ClickStreams {
@@ -99,7 +102,9 @@ func (s *server) openClickStreams(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	remote, err := redisbus.NewClicks(busOptions(s.cfg, instance))
+	options := busOptions(s.cfg, instance)
+	options.KeepAside = max(s.cfg.Clicks.KeepSegments, leastAside)
+	remote, err := redisbus.NewClicks(options)
 	if err != nil {
 		return err
 	}

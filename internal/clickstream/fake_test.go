@@ -19,6 +19,7 @@ type fakeRemote struct {
 	marks   map[string]string
 	aside   []Message
 	full    bool
+	limit   int // bytes of entries with which it is full; 0: none
 	away    bool
 	// before is called without the lock before each call, and fails it.
 	before func(call string) error
@@ -53,6 +54,14 @@ func (f *fakeRemote) set(full, away bool) {
 	f.full, f.away = full, away
 }
 
+func (f *fakeRemote) isFull() bool {
+	n := 0
+	for _, e := range f.entries {
+		n += len(e.data)
+	}
+	return f.full || f.limit > 0 && n >= f.limit
+}
+
 // call runs fn under the lock, unless the call fails.
 func (f *fakeRemote) call(ctx context.Context, name string, fn func() error) error {
 	if err := ctx.Err(); err != nil {
@@ -79,7 +88,7 @@ func (f *fakeRemote) call(ctx context.Context, name string, fn func() error) err
 
 func (f *fakeRemote) Add(ctx context.Context, entry []byte) error {
 	return f.call(ctx, "Add", func() error {
-		if f.full {
+		if f.isFull() {
 			return errFull
 		}
 		f.last++
@@ -110,7 +119,7 @@ func (f *fakeRemote) Unfinished(ctx context.Context, after string, most int) (li
 			if id <= from || len(list) >= most {
 				continue
 			}
-			m := Message{ID: fmt.Sprint(id), Deliveries: f.pending[id]}
+			m := Message{ID: fmt.Sprint(id)}
 			f.pending[id]++
 			for _, e := range f.entries {
 				if e.id == id {
@@ -118,6 +127,20 @@ func (f *fakeRemote) Unfinished(ctx context.Context, after string, most int) (li
 				}
 			}
 			list = append(list, m)
+		}
+		return nil
+	})
+	return list, err
+}
+
+func (f *fakeRemote) Pending(ctx context.Context, after string, most int) (list []Pending, err error) {
+	err = f.call(ctx, "Pending", func() error {
+		from := 0
+		_, _ = fmt.Sscan(after, &from) // "" is the beginning
+		for _, id := range slices.Sorted(maps.Keys(f.pending)) {
+			if id > from && len(list) < most {
+				list = append(list, Pending{fmt.Sprint(id), f.pending[id]})
+			}
 		}
 		return nil
 	})
@@ -153,7 +176,7 @@ func (f *fakeRemote) Excuse(ctx context.Context) error {
 
 func (f *fakeRemote) Tell(ctx context.Context, marks map[string]string) error {
 	return f.call(ctx, "Tell", func() error {
-		if f.full {
+		if f.isFull() {
 			return errFull
 		}
 		maps.Copy(f.marks, marks)
@@ -167,7 +190,13 @@ func (f *fakeRemote) Told(ctx context.Context, spool string) (text string, err e
 }
 
 func (f *fakeRemote) SetAside(ctx context.Context, m Message, _ string) error {
-	return f.call(ctx, "SetAside", func() error { f.aside = append(f.aside, m); return nil })
+	return f.call(ctx, "SetAside", func() error {
+		if f.isFull() {
+			return errFull
+		}
+		f.aside = append(f.aside, m)
+		return nil
+	})
 }
 
 func (f *fakeRemote) count() (entries, pending, aside int) {

@@ -2,6 +2,7 @@ package clickstream
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -14,6 +15,8 @@ import (
 // Counters are what receivers of a process have met. It is a prometheus.Collector.
 type Counters struct {
 	stored, repeated, lost, dead, failures atomic.Uint64
+	// excuse: deliveries were counted for which no process ended; they are to be forgotten before more is read. It outlives a receiver.
+	excuse atomic.Bool
 }
 
 // ReceiverOptions configure a Receiver. Every field is required.
@@ -44,8 +47,9 @@ type Receiver struct {
 	batch []string // entries of the batch, and those of batches that could not be said to be done
 	tell  map[string]bool
 	pause time.Duration
+	page  int // entries to read at once
 
-	trouble trouble
+	trouble, untold, kept trouble
 }
 
 // spool is what is known of one.
@@ -58,7 +62,7 @@ type spool struct {
 }
 
 const (
-	readAtOnce = 64 // entries
+	readAtOnce = 64 // entries; fewer after a failure, because what does not arrive in time never does
 	pollFirst  = 5 * time.Millisecond
 	pollMost   = 50 * time.Millisecond
 	// aloneAfter and deadAfter are how many processes may end with an entry in their hands before it is handed out alone, and before
@@ -75,7 +79,10 @@ func NewReceiver(o ReceiverOptions) (*Receiver, error) {
 	}
 	return &Receiver{
 		o: o, events: events, spools: map[string]*spool{}, old: true, tell: map[string]bool{}, pause: pollFirst,
+		page:    readAtOnce,
 		trouble: trouble{log: o.Log, text: "the stream of clicks cannot be read: clicks wait in the spools"},
+		untold:  trouble{log: o.Log, text: "nodes cannot be told that their clicks are stored: their spools are not trimmed"},
+		kept:    trouble{log: o.Log, text: "an entry with which processes ended cannot be copied aside: all clicks in the stream wait behind it"},
 	}, nil
 }
 
@@ -87,14 +94,12 @@ func (r *Receiver) Next(ctx context.Context, most int, fn func(*clicks.Event) er
 		if m == nil {
 			break
 		}
-		if m.Deliveries-r.rereads >= aloneAfter {
-			if r.size > 0 {
-				break // until the batch is written
-			}
-			r.alone = true
-		}
+		r.alone = r.suspect(m.Deliveries)
 		k, err := r.take(ctx, m, fn)
 		n += k
+		if errors.Is(err, errLater) {
+			break
+		}
 		if err != nil {
 			return n, err
 		}
@@ -110,39 +115,97 @@ func (r *Receiver) Next(ctx context.Context, most int, fn func(*clicks.Event) er
 	return n, ctx.Err()
 }
 
+// errLater: the message stays the next one; it cannot be taken before the batch is written, or while the stream is full.
+var errLater = errors.New("later")
+
+// suspect reports whether so many processes ended with an entry in their hands that it is read and handed out alone.
+func (r *Receiver) suspect(deliveries int64) bool { return deliveries-r.rereads >= aloneAfter }
+
 // message returns the next message; nil: there is none now.
 func (r *Receiver) message(ctx context.Context) *Message {
 	for len(r.buf) == 0 {
 		var err error
-		if r.old {
-			r.buf, err = r.o.Remote.Unfinished(ctx, r.after, readAtOnce)
-		} else {
-			r.buf, err = r.o.Remote.Read(ctx, readAtOnce)
-		}
-		r.note(ctx, err)
 		switch {
-		case err != nil:
-			// Something may have been handed out to us that we do not know of.
-			r.buf = nil
-			r.reread()
-			return nil
-		case len(r.buf) > 0 && r.old:
-			r.after = r.buf[len(r.buf)-1].ID
-		case len(r.buf) > 0:
+		case r.o.Counters.excuse.Load():
+			if err = r.o.Remote.Excuse(ctx); err == nil {
+				r.o.Counters.excuse.Store(false)
+				r.rereads = 0
+			}
 		case r.old:
-			r.old = false
+			r.buf, err = r.unfinished(ctx)
+			if errors.Is(err, errLater) {
+				return nil
+			}
 		default:
+			if r.buf, err = r.o.Remote.Read(ctx, r.page); err != nil { // something may have been handed out that we do not know of
+				r.missed()
+				r.reread()
+			} else if len(r.buf) == 0 {
+				r.note(ctx, nil)
+				return nil
+			}
+		}
+		if r.note(ctx, err); err != nil {
+			r.buf = nil
 			return nil
+		}
+		if len(r.buf) > 0 {
+			r.page = min(r.page+1, readAtOnce)
 		}
 	}
 	return &r.buf[0]
 }
 
+// unfinished reads what was handed out before; nothing more: what is new comes next. A suspect comes alone, and not before the batch is
+// written: what is read along with it would be counted with it when this process ends.
+func (r *Receiver) unfinished(ctx context.Context) ([]Message, error) {
+	pending, err := r.o.Remote.Pending(ctx, r.after, r.page)
+	if err != nil {
+		return nil, err
+	}
+	if len(pending) == 0 {
+		r.old = false
+		return nil, nil
+	}
+	n, deliveries := 0, map[string]int64{}
+	for n < len(pending) && !r.suspect(pending[n].Deliveries) {
+		n++
+	}
+	switch {
+	case n == 0 && r.size > 0:
+		return nil, errLater
+	case n == 0:
+		n = 1
+	}
+	for _, p := range pending[:n] {
+		deliveries[p.ID] = p.Deliveries
+	}
+	list, err := r.o.Remote.Unfinished(ctx, r.after, n)
+	if err != nil {
+		r.missed()
+		return nil, err
+	}
+	for i := range list {
+		list[i].Deliveries = deliveries[list[i].ID]
+	}
+	if len(list) == 0 { // somebody else has done with them
+		r.old = false
+	} else {
+		r.after = list[len(list)-1].ID
+	}
+	return list, nil
+}
+
+// missed notes that a reply did not arrive: the server may have counted a delivery, and no process ended.
+func (r *Receiver) missed() {
+	r.rereads++
+	r.page = max(1, r.page/2)
+	r.o.Counters.excuse.Store(true)
+}
+
 // reread reads what was handed out before, from the beginning, once what was read is done with.
 func (r *Receiver) reread() {
-	if !r.old || r.after != "" {
-		r.rereads++
-	}
+	r.rereads++
 	r.old, r.after = true, ""
 }
 
@@ -168,7 +231,9 @@ func (r *Receiver) take(ctx context.Context, m *Message, fn func(*clicks.Event) 
 		err = r.check(e)
 	}
 	if err != nil { // the sender sends its clicks again, because the next entry does not follow the one before
-		r.setAside(ctx, m, "it cannot be read: its clicks are sent again", err)
+		const why = "it cannot be read: its clicks are sent again"
+		r.note(ctx, r.o.Remote.SetAside(ctx, *m, why))
+		r.setAside(m, why, err)
 		return 0, nil
 	}
 	sp, err := r.spool(ctx, e.spool)
@@ -176,10 +241,28 @@ func (r *Receiver) take(ctx context.Context, m *Message, fn func(*clicks.Event) 
 		return 0, err
 	}
 	if sp.run != e.run {
+		if sp.run != 0 { // meanwhile the node may have inserted clicks itself
+			if sp.at != sp.stored {
+				return 0, errLater
+			}
+			if err := r.ask(ctx, e.spool, sp); err != nil {
+				return 0, err
+			}
+		}
 		sp.run, sp.lost = e.run, false
 		r.tell[e.spool] = true
 	}
-	r.batch = append(r.batch, m.ID)
+	dead := m.Deliveries-r.rereads >= deadAfter && !sp.lost && len(e.groups) > 0 && e.from.Compare(sp.at) <= 0 && e.to().Compare(sp.at) > 0
+	if dead { // these clicks are in the spool no longer than the place of it stays
+		err := r.o.Remote.SetAside(ctx, *m, whyDead)
+		if r.kept.note(err); err != nil {
+			r.o.Counters.failures.Add(1)
+			return 0, errLater
+		}
+	}
+	if !dead {
+		r.batch = append(r.batch, m.ID)
+	}
 	switch {
 	case sp.lost:
 		r.tell[e.spool] = true // in case it was not heard
@@ -194,8 +277,8 @@ func (r *Receiver) take(ctx context.Context, m *Message, fn func(*clicks.Event) 
 	case e.to().Compare(sp.at) <= 0:
 		r.o.Counters.repeated.Add(1)
 		r.tell[e.spool] = true
-	case m.Deliveries-r.rereads >= deadAfter:
-		r.setAside(ctx, m, "processes ended again and again with it in their hands: its clicks are not counted", nil)
+	case dead:
+		r.setAside(m, whyDead, nil)
 		sp.at = e.to()
 		r.tell[e.spool] = true
 		return 1, nil // so that the place after it is written
@@ -219,7 +302,7 @@ func (r *Receiver) hand(e *entry, sp *spool, fn func(*clicks.Event) error) (n in
 		sp.at = g.end
 	}
 	r.tell[e.spool] = true
-	return n, nil
+	return max(n, 1), nil // so that the place after it is written though nothing was in it
 }
 
 func (r *Receiver) check(e *entry) error {
@@ -231,11 +314,13 @@ func (r *Receiver) check(e *entry) error {
 	return nil
 }
 
-// setAside takes a message out of the way, and keeps a copy where people find it.
-func (r *Receiver) setAside(ctx context.Context, m *Message, why string, err error) {
+// whyDead is why an entry is set aside whose clicks do not come again.
+const whyDead = "processes ended again and again with it in their hands: its clicks are not counted"
+
+// setAside takes a message out of the way, of which a copy is where people find it.
+func (r *Receiver) setAside(m *Message, why string, err error) {
 	r.o.Counters.dead.Add(1)
 	r.o.Log.Error("an entry of the stream of clicks is set aside: "+why, "id", m.ID, "bytes", len(m.Entry), "deliveries", m.Deliveries, "error", err)
-	r.note(ctx, r.o.Remote.SetAside(ctx, *m, why))
 	r.batch = append(r.batch, m.ID)
 }
 
@@ -244,13 +329,22 @@ func (r *Receiver) spool(ctx context.Context, name string) (*spool, error) {
 	if sp := r.spools[name]; sp != nil {
 		return sp, nil
 	}
-	p, err := r.o.Place(ctx, name)
-	if err != nil {
+	sp := &spool{}
+	if err := r.ask(ctx, name, sp); err != nil {
 		return nil, err
 	}
-	sp := &spool{at: p, stored: p}
 	r.spools[name] = sp
 	return sp, nil
+}
+
+// ask asks the engine for the place of a spool of which nothing is in the batch.
+func (r *Receiver) ask(ctx context.Context, name string, sp *spool) error {
+	p, err := r.o.Place(ctx, name)
+	if err != nil {
+		return err
+	}
+	sp.at, sp.stored = p, p
+	return nil
 }
 
 // Places calls fn for each spool that has clicks in the batch: up to where they were handed out, and how many.
@@ -275,7 +369,8 @@ func (r *Receiver) Written(ctx context.Context) {
 	r.finish(ctx)
 }
 
-// finish tells senders and the stream what need not be kept. What cannot be told now is told with the next batch.
+// finish tells senders and the stream what need not be kept. What cannot be told now is told with the next batch. A full server takes no
+// marks, and may be full of what is done.
 func (r *Receiver) finish(ctx context.Context) {
 	if len(r.tell) > 0 {
 		marks := make(map[string]string, len(r.tell))
@@ -284,18 +379,24 @@ func (r *Receiver) finish(ctx context.Context) {
 			marks[name] = mark{sp.run, sp.stored, sp.lost}.String()
 		}
 		err := r.o.Remote.Tell(ctx, marks)
-		if r.note(ctx, err); err != nil {
-			return
+		if err == nil {
+			clear(r.tell)
+		} else if ctx.Err() == nil {
+			r.o.Counters.failures.Add(1)
 		}
-		clear(r.tell)
-	}
-	if len(r.batch) > 0 {
-		err := r.o.Remote.Done(ctx, r.batch)
-		if r.note(ctx, err); err != nil {
-			return
+		if ctx.Err() == nil {
+			r.untold.note(err)
 		}
-		r.batch = r.batch[:0]
 	}
+	n := len(r.batch)
+	err := r.o.Remote.Done(ctx, r.batch) // none: memory may be left to be given back
+	if n > 0 || err != nil {
+		r.note(ctx, err)
+	}
+	if err != nil {
+		return
+	}
+	r.batch = r.batch[:0]
 	if r.taken { // only now, or what was looked at comes again
 		r.taken = false
 		r.reread()
@@ -304,7 +405,9 @@ func (r *Receiver) finish(ctx context.Context) {
 
 // Close ends the receiver, in order: what it was handed and has not written is not at fault.
 func (r *Receiver) Close(ctx context.Context) {
-	r.note(ctx, r.o.Remote.Excuse(ctx))
+	err := r.o.Remote.Excuse(ctx)
+	r.o.Counters.excuse.Store(err != nil)
+	r.note(ctx, err)
 }
 
 // Wait returns after a moment, or with the error of ctx.

@@ -16,14 +16,17 @@ type Remote interface {
 	Read(ctx context.Context, most int) ([]Message, error)
 	// Unfinished hands out again, in order, what was handed out and is not done; after is the id of the last one, "" for the first.
 	Unfinished(ctx context.Context, after string, most int) ([]Message, error)
-	// Done says that messages need not be handed out again, and gives back memory of those before that nobody needs.
+	// Pending says, in order, how often what Unfinished would hand out was handed out before, and hands out nothing.
+	Pending(ctx context.Context, after string, most int) ([]Pending, error)
+	// Done says that messages need not be handed out again, and gives back memory of those before that nobody needs, now or in a later
+	// call, which may be for no messages. A full server takes it.
 	Done(ctx context.Context, ids []string) error
 	// Excuse begins to count anew how often what is not done was handed out.
 	Excuse(ctx context.Context) error
 	// Tell writes marks of spools, Told reads one; "" if there is none.
 	Tell(ctx context.Context, marks map[string]string) error
 	Told(ctx context.Context, spool string) (string, error)
-	// SetAside keeps a copy of a message where people find it, if there is room.
+	// SetAside keeps a copy of a message where people find it. An error: perhaps there is none.
 	SetAside(ctx context.Context, m Message, why string) error
 }
 
@@ -31,7 +34,13 @@ type Remote interface {
 type Message struct {
 	ID         string
 	Entry      []byte // nil: it is gone
-	Deliveries int64  // how often it was handed out before; from Unfinished alone
+	Deliveries int64  // how often it was handed out before; a Remote does not say it
+}
+
+// Pending is an entry that was handed out and is not done.
+type Pending struct {
+	ID         string
+	Deliveries int64 // how often it was handed out
 }
 
 // trouble remembers what is wrong, and logs it when that changes.

@@ -1,6 +1,7 @@
 package redisbus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,8 +27,12 @@ type Clicks struct {
 	conn
 	stream, marks, aside string
 
-	mu      sync.Mutex
-	trimmed time.Time
+	keepAside time.Duration
+
+	mu           sync.Mutex
+	trimmed      time.Time
+	untrimmed    bool // something was done since then
+	asideTrimmed time.Time
 }
 
 const (
@@ -36,8 +41,9 @@ const (
 	fieldEntry    = "e"
 	// trimEvery is how often memory is given back.
 	trimEvery = time.Second
-	// maxAside is how many entries are kept aside.
-	maxAside = 1000
+	// maxAside is how many entries are kept aside, and trimAsideEvery how often those that are too old go.
+	maxAside       = 1000
+	trimAsideEvery = time.Minute
 	// excuseAtOnce is how many entries one command is for.
 	excuseAtOnce = 1000
 )
@@ -49,7 +55,7 @@ func NewClicks(o Options) (*Clicks, error) {
 		return nil, err
 	}
 	base := fmt.Sprintf("%s:{%s:clicks}:", o.Prefix, o.Instance) // on one node of a cluster
-	return &Clicks{conn: newConn(option), stream: base + "stream", marks: base + "marks", aside: base + "aside"}, nil
+	return &Clicks{conn: newConn(option), stream: base + "stream", marks: base + "marks", aside: base + "aside", keepAside: o.KeepAside}, nil
 }
 
 // call returns the client and a context for one exchange.
@@ -79,19 +85,16 @@ func (s *Clicks) Read(ctx context.Context, most int) ([]clickstream.Message, err
 
 // Unfinished implements clickstream.Remote.
 func (s *Clicks) Unfinished(ctx context.Context, after string, most int) ([]clickstream.Message, error) {
-	if after == "" {
-		after = "0-0"
-	}
-	counts, err := s.deliveries(ctx, "("+after, most) // before this one
-	if err != nil {
-		return nil, err
-	}
-	list, err := s.read(ctx, after, most)
-	for i := range list {
-		list[i].Deliveries = counts[list[i].ID]
-	}
-	return list, err
+	return s.read(ctx, cmp.Or(after, firstID), most)
 }
+
+// Pending implements clickstream.Remote.
+func (s *Clicks) Pending(ctx context.Context, after string, most int) ([]clickstream.Pending, error) {
+	return s.deliveries(ctx, "("+cmp.Or(after, firstID), most)
+}
+
+// firstID is before all entries.
+const firstID = "0-0"
 
 func (s *Clicks) read(ctx context.Context, from string, most int) ([]clickstream.Message, error) {
 	c, ctx, cancel, err := s.call(ctx)
@@ -123,8 +126,8 @@ func (s *Clicks) read(ctx context.Context, from string, most int) ([]clickstream
 	return list, nil
 }
 
-// deliveries returns how often entries that are not done were handed out.
-func (s *Clicks) deliveries(ctx context.Context, from string, most int) (map[string]int64, error) {
+// deliveries returns how often entries that are not done were handed out, in order.
+func (s *Clicks) deliveries(ctx context.Context, from string, most int) ([]clickstream.Pending, error) {
 	c, ctx, cancel, err := s.call(ctx)
 	if err != nil {
 		return nil, err
@@ -137,7 +140,7 @@ func (s *Clicks) deliveries(ctx context.Context, from string, most int) (map[str
 		}
 		return nil, err
 	}
-	counts := make(map[string]int64, len(rows))
+	counts := make([]clickstream.Pending, 0, len(rows))
 	for _, row := range rows {
 		parts, err := row.ToArray()
 		if err != nil || len(parts) < 4 {
@@ -148,7 +151,7 @@ func (s *Clicks) deliveries(ctx context.Context, from string, most int) (map[str
 		if err := errors.Join(err1, err2); err != nil {
 			return nil, err
 		}
-		counts[id] = n
+		counts = append(counts, clickstream.Pending{ID: id, Deliveries: n})
 	}
 	return counts, nil
 }
@@ -164,17 +167,13 @@ func (s *Clicks) Excuse(ctx context.Context) error {
 			return err
 		}
 		ids := make([]string, 0, len(counts))
-		last := ""
-		for id := range counts {
-			ids = append(ids, id)
-			if last == "" || laterID(id, last) {
-				last = id
-			}
+		for _, p := range counts {
+			ids = append(ids, p.ID)
 		}
 		if err := s.excuse(ctx, ids); err != nil || len(counts) < excuseAtOnce {
 			return err
 		}
-		from = "(" + last
+		from = "(" + ids[len(ids)-1]
 	}
 }
 
@@ -203,29 +202,62 @@ func parseID(id string) (ms, seq uint64) {
 
 // Done implements clickstream.Remote.
 func (s *Clicks) Done(ctx context.Context, ids []string) error {
+	s.mu.Lock()
+	s.untrimmed = s.untrimmed || len(ids) > 0
+	due := s.untrimmed && time.Since(s.trimmed) >= trimEvery
+	if due {
+		s.trimmed, s.untrimmed = time.Now(), false
+	}
+	dueAside := s.keepAside > 0 && time.Since(s.asideTrimmed) >= trimAsideEvery
+	if dueAside {
+		s.asideTrimmed = time.Now()
+	}
+	s.mu.Unlock()
+	if len(ids) == 0 && !due && !dueAside {
+		return nil
+	}
 	c, call, cancel, err := s.call(ctx)
 	if err != nil {
 		return err
 	}
 	defer cancel()
-	if err := c.Do(call, c.B().Xack().Key(s.stream).Group(clickGroup).Id(ids...).Build()).Error(); err != nil && !missing(err) {
-		return err
+	if len(ids) > 0 {
+		if err := c.Do(call, c.B().Xack().Key(s.stream).Group(clickGroup).Id(ids...).Build()).Error(); err != nil && !missing(err) {
+			return err
+		}
 	}
-	s.mu.Lock()
-	due := time.Since(s.trimmed) >= trimEvery
-	if due {
-		s.trimmed = time.Now()
+	if dueAside {
+		if err := s.trimAside(call, c); err != nil {
+			return err
+		}
 	}
-	s.mu.Unlock()
 	if !due {
 		return nil
 	}
-	st, err := s.state(call, c)
+	err = s.trim(call, c)
+	if err != nil { // once more, though nothing more may ever be done
+		s.mu.Lock()
+		s.untrimmed = true
+		s.mu.Unlock()
+	}
+	return err
+}
+
+func (s *Clicks) trim(ctx context.Context, c rueidis.Client) error {
+	st, err := s.state(ctx, c)
 	if err != nil || st.keep == "" {
 		return err
 	}
-	return c.Do(call, c.B().Xtrim().Key(s.stream).Minid().Threshold(st.keep).Build()).Error()
+	return c.Do(ctx, c.B().Xtrim().Key(s.stream).Minid().Threshold(st.keep).Build()).Error()
 }
+
+// trimAside drops what was set aside too long ago.
+func (s *Clicks) trimAside(ctx context.Context, c rueidis.Client) error {
+	before := time.Now().Add(-s.keepAside).UnixMilli()
+	return c.Do(ctx, c.B().Xtrim().Key(s.aside).Minid().Threshold(strconv.FormatInt(before, 10)).Build()).Error()
+}
+
+var errAside = &terse.Error{Code: terse.CodeUnavailable, Message: fmt.Sprintf("%d entries are set aside already: look at them and empty the stream aside (docs/redis.md)", maxAside)}
 
 // Tell implements clickstream.Remote.
 func (s *Clicks) Tell(ctx context.Context, marks map[string]string) error {
@@ -263,8 +295,11 @@ func (s *Clicks) SetAside(ctx context.Context, m clickstream.Message, why string
 	}
 	defer cancel()
 	n, err := c.Do(ctx, c.B().Xlen().Key(s.aside).Build()).AsInt64()
-	if err != nil || n >= maxAside {
+	if err != nil {
 		return err
+	}
+	if n >= maxAside {
+		return errAside
 	}
 	return c.Do(ctx, c.B().Xadd().Key(s.aside).Id("*").FieldValue().FieldValue("id", m.ID).FieldValue("why", why).FieldValue(fieldEntry, rueidis.BinaryString(m.Entry)).Build()).Error()
 }

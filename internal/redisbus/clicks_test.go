@@ -48,7 +48,14 @@ func (s *Clicks) mustRead(t *testing.T, want string) []clickstream.Message {
 
 func (s *Clicks) mustHave(t *testing.T, after, want string) []clickstream.Message {
 	t.Helper()
+	pending, err := s.Pending(t.Context(), after, 10)
+	must(t, err)
 	list, err := s.Unfinished(t.Context(), after, 10)
+	for i := range list {
+		if i < len(pending) && pending[i].ID == list[i].ID {
+			list[i].Deliveries = pending[i].Deliveries
+		}
+	}
 	if got := strings.Join(texts(list), " "); err != nil || got != want {
 		t.Fatalf("unfinished %q, %v; want %q", got, err, want)
 	}
@@ -169,5 +176,52 @@ func TestJudge(t *testing.T) {
 		if (c.problem == "") != (problem == "") || !strings.Contains(problem, c.problem) || (c.advice == "") != (advice == "") || !strings.Contains(advice, c.advice) {
 			t.Errorf("%s: %q, %q", name, problem, advice)
 		}
+	}
+}
+
+// TestClicksTrimmedLater: what was done with in one second is trimmed although nothing more is ever done with.
+func TestClicksTrimmedLater(t *testing.T) {
+	s := newClicks(t, testengine.Address(t, testengine.Redis), fmt.Sprintf("later%x", rand.Uint64()))
+	ctx := t.Context()
+	s.mustRead(t, "")
+	must(t, s.Done(ctx, []string{"1-1"})) // there is none such; it trims
+	for i := range 3 {
+		must(t, s.Add(ctx, fmt.Append(nil, "e", i)))
+	}
+	for _, m := range s.mustRead(t, "e0/0 e1/0 e2/0") {
+		must(t, s.Done(ctx, []string{m.ID}))
+	}
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		must(t, s.Done(ctx, nil))
+		st, err := s.State(ctx)
+		must(t, err)
+		if st.Entries == 1 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%+v: the stream is not trimmed", st)
+		}
+	}
+}
+
+// TestClicksAside: what was set aside goes by its age, and more than there is room for is refused.
+func TestClicksAside(t *testing.T) {
+	redis := testengine.NewRedis(t)
+	s, err := NewClicks(Options{URL: redis.URL, Prefix: "p", Instance: "i", KeepAside: time.Hour})
+	must(t, err)
+	t.Cleanup(s.Close)
+	ctx := t.Context()
+	redis.Do("XADD", s.aside, "1-1", "why", "it is of 1970")
+	m := clickstream.Message{ID: "1-1", Entry: []byte("e")}
+	must(t, s.SetAside(ctx, m, "a test"))
+	must(t, s.Done(ctx, nil))
+	if st, err := s.State(ctx); err != nil || st.Aside != 1 {
+		t.Errorf("%+v, %v: one is too old, one is not", st, err)
+	}
+	for range maxAside - 1 {
+		must(t, s.SetAside(ctx, m, "a test"))
+	}
+	if err := s.SetAside(ctx, m, "a test"); err == nil || !strings.Contains(err.Error(), "aside") {
+		t.Errorf("no room: %v", err)
 	}
 }

@@ -1,0 +1,167 @@
+package clickstream
+
+import (
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/terselink/terse/internal/clicks"
+)
+
+// TestFullOfItself: a server that is full of the stream takes no marks and no entries, and gets its memory back from what is stored.
+func TestFullOfItself(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		remote, e := newFake(), newEngine()
+		remote.limit = 150 << 10 // some entries
+		a, b := newNode(t, "a", remote, 0), newNode(t, "b", remote, 0)
+		counters := serve(t, e, remote, func(step string) bool {
+			if step == "rows" {
+				time.Sleep(time.Second) // the stream fills
+			}
+			return false
+		})
+		for range 200 {
+			a.visit(t, 300)
+			b.visit(t, 300)
+		}
+		until(t, "all are counted", func() bool { return e.check(t) == a.made+b.made })
+		until(t, "the spools may go", func() bool { return a.sender.Stored() == a.end && b.sender.Stored() == b.end })
+		if counters.failures.Load() == 0 {
+			t.Error("it was never full: the test proves nothing")
+		}
+	})
+}
+
+// holdReads fails reads of the stream before they are applied until it is told not to.
+func holdReads(remote *fakeRemote) *atomic.Bool {
+	hold := &atomic.Bool{}
+	remote.before = func(call string) error {
+		if hold.Load() && (call == "Read" || call == "Pending") {
+			return errAway
+		}
+		return nil
+	}
+	return hold
+}
+
+// inOnePage visits so that six entries wait in the stream before one of them is read.
+func inOnePage(t *testing.T, e *engine, remote *fakeRemote, hold *atomic.Bool) *node {
+	t.Helper()
+	a := newNode(t, "a", remote, 0)
+	a.visit(t, 1)
+	until(t, "the first is counted", func() bool { return e.check(t) == 1 })
+	hold.Store(true)
+	before, _, _ := remote.count()
+	for range 6 {
+		a.visit(t, 10)
+		time.Sleep(200 * time.Millisecond)
+	}
+	if n, _, _ := remote.count(); n < before+6 {
+		t.Fatalf("%d entries wait", n)
+	}
+	return a
+}
+
+// TestSlowReplies: replies that do not arrive in time are counted by the server as deliveries; nothing is set aside for them, by this
+// process or by the next.
+func TestSlowReplies(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		remote, e := newFake(), newEngine()
+		hold := holdReads(remote)
+		var slow atomic.Int64
+		remote.after = func(call string) error {
+			if (call == "Read" || call == "Unfinished") && slow.Add(-1) >= 0 {
+				return errAway
+			}
+			return nil
+		}
+		var deaths atomic.Int64
+		counters := serve(t, e, remote, func(step string) bool { return step == "rows" && deaths.Add(-1) >= 0 })
+		a := inOnePage(t, e, remote, hold)
+		slow.Store(40)
+		deaths.Store(3)
+		hold.Store(false)
+		until(t, "all are counted", func() bool { return e.check(t) == a.made })
+		if slow.Load() > 0 || counters.dead.Load() != 0 {
+			t.Errorf("%d replies were not lost, %d entries are dead", slow.Load(), counters.dead.Load())
+		}
+	})
+}
+
+// TestPoisonInPage: of a page that is read at once only the entry with which processes end is set aside, and not before there is room for
+// its copy.
+func TestPoisonInPage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		remote, e := newFake(), newEngine()
+		hold := holdReads(remote)
+		e.meets = func(ev *clicks.Event) error {
+			if ev.Link == 25 {
+				return errDied
+			}
+			return nil
+		}
+		var room atomic.Bool
+		remote.after = func(call string) error {
+			if call == "SetAside" && !room.Load() {
+				remote.mu.Lock()
+				defer remote.mu.Unlock()
+				remote.aside = nil
+				return errFull
+			}
+			return nil
+		}
+		counters := serve(t, e, remote, never)
+		a := inOnePage(t, e, remote, hold)
+		hold.Store(false)
+		time.Sleep(time.Minute)
+		if n := e.check(t); n != 21 || counters.dead.Load() != 0 {
+			t.Errorf("%d are counted and %d entries dead before there is a copy", n, counters.dead.Load())
+		}
+		if p := e.at("a"); !strings.HasPrefix(p.String(), a.end.Boot) || p.Compare(a.end) >= 0 {
+			t.Errorf("the place is %v of %v", p, a.end)
+		}
+		room.Store(true)
+		until(t, "the rest is counted", func() bool { return e.check(t) == 51 })
+		until(t, "the spool may go", func() bool { return a.sender.Stored() == a.end })
+		if _, pending, aside := remote.count(); pending != 0 || aside != 1 || counters.dead.Load() != 1 {
+			t.Errorf("%d pending, %d aside, %d dead", pending, aside, counters.dead.Load())
+		}
+	})
+}
+
+// at returns the place of a spool.
+func (e *engine) at(spool string) clicks.Position {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.places[spool]
+}
+
+// TestDirectForAWhile: a node that inserts its clicks itself for a while, and sends them again later, has none counted twice by a receiver
+// that has been there all the time.
+func TestDirectForAWhile(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		remote, e := newFake(), newEngine()
+		serve(t, e, remote, never)
+		a := newNode(t, "a", remote, 0)
+		a.visit(t, 10)
+		until(t, "they are counted", func() bool { return e.check(t) == 10 })
+		a.stop()
+		a.visit(t, 7) // and it inserts these
+		e.mu.Lock()
+		e.places["a"] = a.end
+		e.mu.Unlock()
+		a.close(t)
+		a.open(t, remote, 0)
+		a.visit(t, 10)
+		until(t, "the spool may go", func() bool { return a.sender.Stored() == a.end })
+		if n := e.check(t); n != 20 {
+			t.Errorf("%d clicks came through the stream, not 20", n)
+		}
+	})
+}
