@@ -46,9 +46,10 @@ type Installed struct {
 // Install puts a new database where a server reads it. It is checked whole before, as the server
 // will, and is not smaller than half of the one in place; the file is replaced by a rename, so a
 // server, which looks every minute, sees the old or the new one and never a part. The file before is kept
-// beside it, if it was whole. On an error without a result the file in place is what it was.
+// beside it, if it was whole. The new one has the mode, owner and group of the old one, so that who could read it still can.
+// On an error without a result the file in place is what it was.
 //
-// Files beside Path, of its name with .download and .new, are its scratch space. One Install
+// Files beside Path, of its name with .download and .new, are its scratch space (of a dry run elsewhere, if there is no folder). One Install
 // at a time works on a path; a second one is an error.
 func Install(ctx context.Context, o InstallOptions) (*Installed, error) {
 	if o.MaxBytes <= 0 {
@@ -59,20 +60,30 @@ func Install(ctx context.Context, o InstallOptions) (*Installed, error) {
 			o.Step(text)
 		}
 	}
-	path, err := filepath.EvalSymlinks(o.Path) // else a link would become a file
-	if errors.Is(err, fs.ErrNotExist) {
-		path, err = o.Path, os.MkdirAll(filepath.Dir(o.Path), 0o755)
-	}
+	path, err := resolve(o.Path)
 	if err != nil {
 		return nil, err
 	}
-	scratch, next := path+".download", path+".new"
+	folder := filepath.Dir(path) // of the scratch files
+	if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) {
+		if o.DryRun { // it makes no folder
+			if folder, err = os.MkdirTemp("", "terse-geo-"); err != nil {
+				return nil, err
+			}
+			defer func() { _ = os.RemoveAll(folder) }() // only scratch
+		} else if err := makeFolder(folder); err != nil {
+			return nil, err
+		}
+	}
+	scratch := filepath.Join(folder, filepath.Base(path)+".download")
+	next := filepath.Join(folder, filepath.Base(path)+".new")
 	raw, err := lockFile(scratch)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _, _ = os.Remove(next), os.Remove(scratch) }() // the next one would use them again
-	defer func() { _ = raw.Close() }()                            // only scratch; it holds the lock
+	// The names go while the lock is held: after it they may be those of another Install.
+	defer func() { _ = raw.Close() }() // only scratch; it holds the lock
+	defer func() { _, _ = os.Remove(next), os.Remove(scratch) }()
 
 	sum := sha256.New()
 	if err := o.Fetch(ctx, &limitedWriter{w: io.MultiWriter(raw, sum), left: o.MaxBytes}); err != nil {
@@ -101,7 +112,13 @@ func Install(ctx context.Context, o InstallOptions) (*Installed, error) {
 	if r.Unchanged, err = sameContent(path, next, r); err != nil {
 		return nil, err
 	}
-	if r.Unchanged || o.DryRun {
+	if r.Unchanged {
+		return r, nil
+	}
+	if err := own(next, path); err != nil {
+		return nil, err
+	}
+	if o.DryRun {
 		return r, nil
 	}
 	if err := ctx.Err(); err != nil {
@@ -119,17 +136,6 @@ func Install(ctx context.Context, o InstallOptions) (*Installed, error) {
 
 // replace puts next in the place of path and keeps what was there.
 func replace(path, next string, r *Installed) error {
-	mode := fs.FileMode(0o644) // the data are public, and the server may be another user
-	if r.HadOld {
-		info, err := os.Stat(path)
-		if err != nil {
-			return err
-		}
-		mode = info.Mode().Perm()
-	}
-	if err := os.Chmod(next, mode); err != nil {
-		return err
-	}
 	if r.HadOld && r.OldErr == nil { // else the one kept before is worth more
 		r.Previous = path + Previous
 		if err := keep(path, r.Previous); err != nil {
@@ -160,7 +166,10 @@ func keep(path, as string) error {
 		return err
 	}
 	defer func() { _ = from.Close() }() // only read
-	return writeFile(as, from)
+	if err := writeFile(as, from); err != nil {
+		return err
+	}
+	return own(as, path)
 }
 
 // writeFile writes a file and syncs it.
