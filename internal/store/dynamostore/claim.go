@@ -101,7 +101,7 @@ func (s *Store) keepClaim(ctx context.Context, owner string, beat uint64) {
 		return
 	}
 	// The context is over with the store; what is left to say is worth a moment.
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.releaseFor)
 	defer cancel()
 	s.release(last)
 }

@@ -39,6 +39,8 @@ type Store struct {
 	purges purgeTable
 	run    string        // names this store in a claim
 	lost   chan struct{} // closed when another node has claimed the table
+
+	releaseFor time.Duration // releaseTimeout, but in tests
 }
 
 var _ terse.Portable = (*Store)(nil)
@@ -100,7 +102,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, terse.Invalid("store.dynamodb.bulk_shards", "must be a power of two up to %d", maxShards)
 	}
 	o.setDefaults()
-	s := &Store{opts: o, db: Client(o.Config, o.Endpoint), limit: newLimiter(o.MaxConcurrency, time.Now), lost: make(chan struct{}), run: newToken()}
+	s := &Store{
+		opts: o, db: Client(o.Config, o.Endpoint), limit: newLimiter(o.MaxConcurrency, time.Now),
+		lost: make(chan struct{}), run: newToken(), releaseFor: releaseTimeout,
+	}
 	s.base, s.cancel = context.WithCancel(context.Background())
 	s.feed.s = s
 	if err := s.Ping(ctx); err != nil {
