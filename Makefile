@@ -13,7 +13,7 @@ BASE    ?= main
 # the race detector: its concurrency is in another language.
 RACE := . ./client/... ./internal/api/... ./internal/auth/... ./internal/cache/... ./internal/clicks/... ./internal/clientip/... \
 	./internal/code/... ./internal/destination/... ./internal/domains/... ./internal/geo/... ./internal/agent/... ./internal/limit/... \
-	./internal/links/... ./internal/redirect/... ./internal/store/... ./internal/campaigns/... ./internal/clicklimit/... ./internal/rules/... ./internal/outbound/... ./internal/jobs/... ./internal/webhook/... ./internal/inflate/... ./internal/compress/... ./internal/background/... ./internal/changes/... ./internal/redisbus/... ./internal/nodes/... ./internal/fence/... ./internal/live/... ./internal/facts/... ./internal/exports/... ./internal/bucket/... ./internal/edge/... ./internal/inbox/... ./internal/linkcache/...
+	./internal/links/... ./internal/redirect/... ./internal/store/... ./internal/campaigns/... ./internal/clicklimit/... ./internal/rules/... ./internal/outbound/... ./internal/jobs/... ./internal/webhook/... ./internal/inflate/... ./internal/compress/... ./internal/background/... ./internal/changes/... ./internal/redisbus/... ./internal/nodes/... ./internal/fence/... ./internal/live/... ./internal/facts/... ./internal/exports/... ./internal/bucket/... ./internal/edge/... ./internal/inbox/... ./internal/linkcache/... ./internal/peers/... ./internal/clickstream/...
 
 .PHONY: help
 help: ## print this help
