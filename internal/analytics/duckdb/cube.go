@@ -45,6 +45,17 @@ var cubes = []cube{
 // cube's worth. Clicks of other days are as quick to read.
 const defaultCubeShare = 3
 
+// defaultLinkCubeRows bounds the rows that cubes of links have on a day, all workspaces together, the small ones first. With a link for
+// each recipient such a cube has about a row for each click, as wide as those of all cubes, and some copies of it go through
+// memory and the folder of temporary files while the day is rolled up, a few hundred bytes for each row: two million rows are about
+// a gigabyte, far more are several, and they stay for ever. No day has more rows than that which has as few clicks as are closed
+// together, so days up to that size have their cubes whatever the links are. Beyond, questions read clicks.
+const defaultLinkCubeRows = batchClicks
+
+// linkRowsSample is how many rows of cubes of links are counted one by one before they are made, at least and about, to know whether
+// they are too many. It bounds the memory of the count, which is right within one or two per cent.
+const linkRowsSample = 1 << 15
+
 // What rset counts.
 const (
 	setVisitors = iota
@@ -70,6 +81,9 @@ var cubeDimensions = func() (list []analytics.Dimension) {
 	}
 	return list
 }()
+
+// ofLinks reports whether the cube may have a row for each click: those of workspaces in the table crowded are not made.
+func (c cube) ofLinks() bool { return c.has(analytics.Link) }
 
 // emptyOf is the value of a dimension's column where a cube does not have it.
 func emptyOf(d analytics.Dimension) string {
@@ -99,7 +113,7 @@ func createCubes() []string {
 var cubeTables = []string{"rcube", "rset"}
 
 // cubeTemps are the temporary tables of cubing.
-var cubeTemps = []string{"new_rcube", "new_rset", "new_cubes", "visits", "cells", "alone", "sets", "numbered", "togethers"}
+var cubeTemps = []string{"new_rcube", "new_rset", "new_cubes", "crowded", "visits", "cells", "alone", "sets", "numbered", "togethers"}
 
 // cubing returns the statements that make new_rcube, new_rset and new_cubes, which says what a workspace has.
 func (r *rollup) cubing() []string {
@@ -108,6 +122,13 @@ func (r *rollup) cubing() []string {
 	hashes := make([]string, len(cubes))
 	for i, c := range cubes {
 		hashes[i] = c.hash() + " AS " + hashName(i)
+	}
+	list = append(list, r.crowded())
+	without := func(c cube, from, day string) string { // the rows of workspaces that have the cube
+		if !c.ofLinks() {
+			return from
+		}
+		return fmt.Sprintf("(SELECT * FROM %s c ANTI JOIN crowded x ON %s = x.day AND c.workspace_id = x.workspace_id)", from, day)
 	}
 	// A hash of 64 bits stands for the cell until all are known, as it does for the pair of visitor and link.
 	add("CREATE TEMP TABLE visits AS SELECT DISTINCT %s AS day, workspace_id, visitor, link_id, %s FROM %s WHERE outcome = 'redirect' AND bot = 0 AND visitor <> 0", dayColumn, strings.Join(hashes, ", "), r.src)
@@ -122,7 +143,7 @@ func (r *rollup) cubing() []string {
 			}
 		}
 		add(`INSERT INTO cells SELECT %s AS day, workspace_id, %d, %s, %s, bot, outcome, sum(weight), coalesce(sum(weight) FILTER ("repeat" = 0), 0), coalesce(sum(weight) FILTER ("trigger" = 'qr'), 0), count(*) FROM %s GROUP BY ALL`,
-			dayColumn, i, c.hash(), strings.Join(cols, ", "), r.src)
+			dayColumn, i, c.hash(), strings.Join(cols, ", "), without(c, r.src, dayColumn))
 	}
 	for kind, who := range []string{"visitor", "visitor, link_id"} {
 		ends := make([]string, len(cubes))
@@ -132,11 +153,11 @@ func (r *rollup) cubing() []string {
 		add("CREATE OR REPLACE TEMP TABLE togethers AS SELECT day, workspace_id, %s, %s FROM visits GROUP BY day, workspace_id, %s", who, strings.Join(ends, ", "), who)
 		counts := [2]string{"0", "0"}
 		counts[kind] = "count(*)"
-		for i := range cubes {
-			h := hashName(i)
-			add("INSERT INTO alone SELECT day, workspace_id, %d, %s, %s FROM togethers WHERE %s = %s_last GROUP BY day, workspace_id, %s", i, h, strings.Join(counts[:], ", "), h, h, h)
-			add("INSERT INTO sets SELECT day, workspace_id, %d, %d, cells, count(*) FROM (SELECT day, workspace_id, list_sort(list_distinct(list(%s))) AS cells FROM visits SEMI JOIN (SELECT * FROM togethers WHERE %s <> %s_last) USING (day, workspace_id, %s) GROUP BY day, workspace_id, %s) GROUP BY ALL",
-				i, kind, h, h, h, who, who)
+		for i, c := range cubes {
+			h, from := hashName(i), without(c, "togethers", "c.day")
+			add("INSERT INTO alone SELECT day, workspace_id, %d, %s, %s FROM %s WHERE %s = %s_last GROUP BY day, workspace_id, %s", i, h, strings.Join(counts[:], ", "), from, h, h, h)
+			add("INSERT INTO sets SELECT day, workspace_id, %d, %d, cells, count(*) FROM (SELECT day, workspace_id, list_sort(list_distinct(list(%s))) AS cells FROM visits SEMI JOIN (SELECT * FROM %s WHERE %s <> %s_last) USING (day, workspace_id, %s) GROUP BY day, workspace_id, %s) GROUP BY ALL",
+				i, kind, h, from, h, h, who, who)
 		}
 	}
 	const key = "day, workspace_id, cube"
@@ -155,6 +176,21 @@ func (r *rollup) cubing() []string {
 	add("CREATE TEMP TABLE new_rset AS SELECT %s, kind, set_no, cell, n FROM (SELECT %s, kind, row_number() OVER (PARTITION BY %s ORDER BY kind, cells)::INTEGER AS set_no, unnest(cells) AS h, n FROM sets SEMI JOIN new_cubes USING (%s)) JOIN numbered USING (%s, h)",
 		key, key, key, key, key)
 	return list
+}
+
+// crowded returns the statement that makes the table of workspaces whose cubes of links would have too many rows. They are counted
+// by a sample of their hashes, which is the same whenever it is taken.
+func (r *rollup) crowded() string {
+	var rows []string
+	for _, c := range cubes {
+		if c.ofLinks() {
+			sample := max(1, r.linkCubeRows/linkRowsSample)
+			rows = append(rows, fmt.Sprintf("SELECT %s AS day, workspace_id, count(DISTINCT hash(%[2]s, bot, outcome)) * %[3]d AS n FROM %[4]s WHERE hash(%[2]s, bot, outcome) %% %[3]d = 0 GROUP BY ALL",
+				dayColumn, columnNames(c.dims), sample, r.src))
+		}
+	}
+	return fmt.Sprintf("CREATE TEMP TABLE crowded AS SELECT day, workspace_id FROM (SELECT day, workspace_id, sum(n) OVER (PARTITION BY day ORDER BY n, workspace_id) AS upto FROM "+
+		"(SELECT day, workspace_id, sum(n) AS n FROM (%s) GROUP BY ALL)) WHERE upto > %d", strings.Join(rows, " UNION ALL "), r.linkCubeRows)
 }
 
 // hash is the expression of a click's cell.

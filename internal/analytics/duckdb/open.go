@@ -65,6 +65,9 @@ type Options struct {
 	scopeRows int                             // see defaultScopeRows
 	topValues int                             // see defaultTopValues
 	cubeShare int                             // see defaultCubeShare
+	noted     func()                          // called after an answer has noted where clicks are, before it reads
+	// linkCubeRows: see defaultLinkCubeRows.
+	linkCubeRows int
 	// renewClicks bounds the days whose rollups are renewed together; default batchClicks.
 	renewClicks int64
 }
@@ -120,6 +123,12 @@ func (o *Options) defaults() {
 	}
 	if o.cubeShare == 0 {
 		o.cubeShare = defaultCubeShare
+	}
+	if o.linkCubeRows == 0 {
+		o.linkCubeRows = defaultLinkCubeRows
+	}
+	if o.noted == nil {
+		o.noted = func() {}
 	}
 	if o.renewClicks == 0 {
 		o.renewClicks = batchClicks

@@ -234,8 +234,11 @@ func (d *DB) adoptRollups(ctx context.Context, whole map[int64]file) error {
 }
 
 // rollupsMatch reports whether the files of the rollups of a day are there and of the clicks in the
-// file of that name, and their version; "" are clicks that have been removed.
+// file of that name, and their version; "" are clicks that have been removed. A process that died while it renewed a day may have left
+// one file of cubes of a version and the other of another, and the numbers of their cells are not the same: such a day counts as one
+// of version 1, which has no cubes, and is renewed.
 func (d *DB) rollupsMatch(ctx context.Context, day int64, name string) (version int64, match bool) {
+	ofCubes := ""
 	for _, t := range rollupTables {
 		if version != 0 && !inVersion(t, version) {
 			continue
@@ -243,6 +246,12 @@ func (d *DB) rollupsMatch(ctx context.Context, day int64, name string) (version 
 		keys, err := d.parquetKeys(ctx, d.rollupFile(day, t))
 		if err != nil || name != "" && keys["terse_of"] != name {
 			return 0, false
+		}
+		if slices.Contains(cubeTables, t) {
+			if ofCubes = cmp.Or(ofCubes, keys[rollupVersionKey]); ofCubes != keys[rollupVersionKey] {
+				version = 1
+				break
+			}
 		}
 		if t != "rday" { // which is written last: the others are of its version or a later one
 			continue

@@ -133,6 +133,9 @@ func (d *DB) loadRollups(day, version int64) []string {
 			list = append(list, d.loadRollup(day, t))
 		}
 	}
+	if !inVersion(cubeTables[0], version) { // what rday says of cubes may be of files that are not loaded (rollupsMatch)
+		list = append(list, fmt.Sprintf("UPDATE rday SET cubes = 0 WHERE day = %d AND cubes <> 0", day))
+	}
 	return append(list, fmt.Sprintf("INSERT INTO rolled VALUES (%d, %d)", day, version))
 }
 
@@ -169,7 +172,7 @@ func (d *DB) rollUp(ctx context.Context, changes []prepared) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	r := rollup{ctx: ctx, conn: conn, src: readParquet(d.o.Record, files), scopeRows: d.o.scopeRows, topValues: d.o.topValues, cubeShare: d.o.cubeShare}
+	r := rollup{ctx: ctx, conn: conn, src: readParquet(d.o.Record, files), scopeRows: d.o.scopeRows, topValues: d.o.topValues, cubeShare: d.o.cubeShare, linkCubeRows: d.o.linkCubeRows}
 	r.drop()
 	defer r.drop()
 	if len(files) > 0 {
@@ -194,10 +197,10 @@ func (d *DB) rollUp(ctx context.Context, changes []prepared) (err error) {
 
 // rollup is one computation, in temporary tables named new_ and the like.
 type rollup struct {
-	ctx                             context.Context
-	conn                            *sql.Conn
-	src                             string
-	scopeRows, topValues, cubeShare int
+	ctx                                           context.Context
+	conn                                          *sql.Conn
+	src                                           string
+	scopeRows, topValues, cubeShare, linkCubeRows int
 }
 
 var rollupTemps = []string{"new_rday", "new_r15", "new_rdim", "new_rlink", "hot_campaigns", "hot_links", "domains", "counts", "people", "folded", "seen", "new_" + partsTable}

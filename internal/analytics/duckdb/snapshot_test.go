@@ -2,6 +2,7 @@ package duckdb
 
 import (
 	"context"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -9,6 +10,7 @@ import (
 	"github.com/terselink/terse"
 	"github.com/terselink/terse/internal/analytics"
 	"github.com/terselink/terse/internal/analytics/enginetest"
+	"github.com/terselink/terse/internal/clicks"
 )
 
 // planned returns what a question would be read from now.
@@ -60,5 +62,40 @@ func TestSnapshot(t *testing.T) {
 				t.Errorf("afterwards: %v %s", err, cmp.Diff(want, got))
 			}
 		})
+	}
+}
+
+// TestSnapshotOfLateClicks: a day is closed between what an answer knows of it and what it reads, and a late click makes its table again:
+// the answer has all of the day, not the late click alone.
+func TestSnapshotOfLateClicks(t *testing.T) {
+	today := dayOf(terse.MillisOf(inSpan))
+	events := threeDays()
+	i := slices.IndexFunc(events, func(ev clicks.Event) bool {
+		return dayOf(ev.At) == today && ev.Workspace == enginetest.Workspace && ev.Outcome == clicks.OutcomeRedirect
+	})
+	events = append(events, events[i])
+	events = slices.Delete(events, i, i+1) // it comes last
+	q, err := analytics.Query{Workspace: enginetest.Workspace, From: terse.Millis(today * dayMillis), To: terse.Millis((today + 1) * dayMillis), Bots: analytics.BotsInclude}.Normalize()
+	must(t, err)
+	d := closed(t, Options{}, events[:len(events)-1])
+	if _, hot := slices.BinarySearch(d.tables(), today); !hot {
+		t.Fatal("the day has no table")
+	}
+	tries := 0
+	d.o.noted = func() {
+		if tries++; tries == 1 {
+			must(t, d.replaceDays(t.Context(), d.closing(today, "")))
+			late(t, d, events)
+			if _, hot := slices.BinarySearch(d.tables(), today); !hot {
+				t.Error("the late click has no table")
+			}
+		}
+	}
+	got, err := d.Summary(t.Context(), q)
+	must(t, err)
+	want, err := enginetest.NewReference(events).Summary(t.Context(), q)
+	must(t, err)
+	if want.LagMs, got.LagMs = 0, 0; !cmp.Equal(want, got) || tries != 2 || want.Clicks < 2 {
+		t.Errorf("in %d tries: %s", tries, cmp.Diff(want, got))
 	}
 }
