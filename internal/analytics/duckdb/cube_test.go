@@ -219,6 +219,7 @@ func tellTags(t *testing.T, events []clicks.Event, engines ...analytics.Engine) 
 
 // TestUpgrade: a database without some cubes, or a record without them and no database, answers as before, and has them after a while.
 func TestUpgrade(t *testing.T) {
+	t.Parallel()
 	all := enginetest.Events(42, 4000)
 	few := without(all, func(ev *clicks.Event) bool {
 		return dayOf(ev.At) < dayOf(terse.MillisOf(inSpan))-3 || dayOf(ev.At) > dayOf(terse.MillisOf(inSpan))
@@ -231,6 +232,7 @@ func TestUpgrade(t *testing.T) {
 	}{{1, false, all, 18}, {1, true, few, 3}, {2, false, few, 3}, {2, true, few, 3}, {3, true, few, 3}} { // all: so many that totals are merged
 		lost, events := test.lost, test.events
 		t.Run(fmt.Sprintf("version=%d,lost=%v", test.version, lost), func(t *testing.T) {
+			t.Parallel()
 			ref := enginetest.NewReference(events)
 			o := Options{Dir: t.TempDir(), Record: t.TempDir(), Clock: leapsFrom(inSpan), MemoryLimit: 512 << 20, SweepLinks: -1, scopeRows: 20, cubeShare: -1}
 			old, err := Open(t.Context(), o)

@@ -22,6 +22,7 @@ const linkCube = 4
 // TestCrowdedDays: a day has the cubes of links of as many workspaces, the small ones first, as have no more rows than is allowed; the
 // others answer the same, from clicks, and have all other cubes.
 func TestCrowdedDays(t *testing.T) {
+	t.Parallel()
 	events := threeDays()
 	type workspaceDay struct {
 		day       int64
@@ -118,6 +119,7 @@ func TestCrowdedBySample(t *testing.T) {
 // TestCubesOfTwoVersions: a database is lost, and a process died while a day was renewed: one file of cubes is of another version, and
 // numbers the cells in another way. The day has no cubes until it is renewed.
 func TestCubesOfTwoVersions(t *testing.T) {
+	t.Parallel()
 	events := threeDays()
 	o := Options{Dir: t.TempDir(), Record: t.TempDir(), Clock: leapsFrom(inSpan), MemoryLimit: 512 << 20, SweepLinks: -1, scopeRows: 20, cubeShare: -1}
 	old, err := Open(t.Context(), o)

@@ -116,6 +116,7 @@ func ingest(t testing.TB, d *DB, src *sliceSource) {
 }
 
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	enginetest.Run(t, enginetest.Options{New: func(t *testing.T, events []clicks.Event) analytics.Engine {
 		d := open(t, Options{})
 		ingest(t, d, &sliceSource{events: events})

@@ -23,6 +23,7 @@ func without(events []clicks.Event, drop func(*clicks.Event) bool) []clicks.Even
 // TestErase: the clicks of a link and of a visitor are gone from every number, from the files, and from a
 // database made again from the record and the spool.
 func TestErase(t *testing.T) {
+	t.Parallel()
 	o := Options{Dir: t.TempDir(), Record: t.TempDir(), Clock: leapsFrom(inSpan), MemoryLimit: 512 << 20, SweepLinks: -1, scopeRows: 20, cubeShare: -1}
 	events := enginetest.Events(42, 20_000)
 	now := terse.MillisOf(inSpan)
@@ -165,6 +166,7 @@ func TestAbandon(t *testing.T) {
 // TestEraseAfterPruning: what is erased in one workspace, and comes late for it, changes no number of another whose clicks
 // are pruned, also when no click of the day is left and in a database that is made again.
 func TestEraseAfterPruning(t *testing.T) {
+	t.Parallel()
 	o := Options{Dir: t.TempDir(), Record: t.TempDir(), Clock: leapsFrom(inSpan), MemoryLimit: 512 << 20, SweepLinks: -1, scopeRows: 20, cubeShare: -1}
 	now := terse.MillisOf(inSpan)
 	all := without(enginetest.Events(42, 20_000), func(ev *clicks.Event) bool { return ev.At >= now }) // an erasure is of the past

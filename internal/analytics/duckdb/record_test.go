@@ -50,6 +50,7 @@ func closed(t *testing.T, o Options, events []clicks.Event) *DB {
 // rollups and files beside open ones, late clicks, closed again, a database that was
 // lost and made again, and one whose totals are merged.
 func TestConformanceRecord(t *testing.T) {
+	t.Parallel()
 	ways := map[string]func(t *testing.T, events []clicks.Event) *DB{
 		"closed": func(t *testing.T, events []clicks.Event) *DB {
 			d := closed(t, Options{}, events)
@@ -109,6 +110,7 @@ func TestConformanceRecord(t *testing.T) {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			enginetest.Run(t, enginetest.Options{Events: events, Queries: 40, New: func(t *testing.T, events []clicks.Event) analytics.Engine { return way(t, events) }})
 		})
 	}

@@ -68,6 +68,7 @@ func TestSnapshot(t *testing.T) {
 // TestSnapshotOfLateClicks: a day is closed between what an answer knows of it and what it reads, and a late click makes its table again:
 // the answer has all of the day, not the late click alone.
 func TestSnapshotOfLateClicks(t *testing.T) {
+	t.Parallel()
 	today := dayOf(terse.MillisOf(inSpan))
 	events := threeDays()
 	i := slices.IndexFunc(events, func(ev clicks.Event) bool {
