@@ -177,6 +177,36 @@ func SyncSegments(dir string, from, to Position) error {
 	return syncDir(vfs.Default, dir)
 }
 
+// BytesAfter returns how many bytes of groups the segments of a spool have after a place; those of a segment that is deleted meanwhile are
+// left out.
+func BytesAfter(dir string, p Position) (n int64, err error) {
+	ids, err := listSegments(vfs.Default, dir)
+	if err != nil {
+		return 0, err
+	}
+	for _, id := range ids {
+		if id.at(0).Compare(p) < 0 && id != p.segment() {
+			continue
+		}
+		info, err := vfs.Default.Stat(vfs.Default.PathJoin(dir, id.name()))
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return 0, fmt.Errorf("size of spool: %w", err)
+		}
+		size := info.Size()
+		switch {
+		case id == p.segment():
+			size -= p.Offset
+		case size <= maxSegHeader: // nothing is in it yet
+			size = 0
+		}
+		n += max(size, 0)
+	}
+	return n, nil
+}
+
 // TrimOptions configure Trim.
 type TrimOptions struct {
 	Dir       string        // the spool directory

@@ -165,3 +165,71 @@ func TestDirectForAWhile(t *testing.T) {
 		}
 	})
 }
+
+// TestFinish: the last clicks that could not be sent are told of.
+func TestFinish(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		remote, e := newFake(), newEngine()
+		a := newNode(t, "a", remote, 0)
+		until(t, "the question of the sender waits", func() bool { n, _, _ := remote.count(); return n > 0 })
+		a.stop()
+		if err := a.sender.Finish(t.Context()); err == nil {
+			t.Error("nobody has said from where, and nothing is wrong")
+		}
+		a.close(t)
+		a.open(t, remote, 0)
+		serve(t, e, remote, never)
+		a.visit(t, 10)
+		until(t, "they are counted", func() bool { return e.check(t) == 10 })
+		a.stop()
+		a.visit(t, 10)
+		if n, err := clicks.BytesAfter(a.dir, a.sender.Stored()); err != nil || n == 0 {
+			t.Errorf("%d bytes wait, %v", n, err)
+		}
+		if err := a.sender.Finish(t.Context()); err != nil {
+			t.Error(err)
+		}
+		until(t, "they are counted", func() bool { return e.check(t) == 20 })
+		if n, err := clicks.BytesAfter(a.dir, a.end); err != nil || n != 0 {
+			t.Errorf("%d bytes are after the end, %v", n, err)
+		}
+		if n, err := clicks.BytesAfter(a.dir, clicks.Position{}); err != nil || n < a.end.Offset {
+			t.Errorf("%d bytes are in the spool, %v", n, err)
+		}
+	})
+}
+
+// TestCurrent: while reads fail, and until each sender has tried again, no more clicks in the stream does not mean that there are none.
+func TestCurrent(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		remote, e := newFake(), newEngine()
+		e.doubt = map[string]int{}
+		r, err := NewReceiver(ReceiverOptions{Remote: remote, Place: e.place, Counters: &Counters{}, Log: quiet})
+		if err != nil {
+			t.Fatal(err)
+		}
+		next := func() {
+			if n, err := r.Next(t.Context(), 1, nil); n != 0 || err != nil {
+				t.Fatalf("%d clicks, %v", n, err)
+			}
+		}
+		is := func(want bool, when string) {
+			if next(); r.Current() != want {
+				t.Errorf("%s: current is %t", when, !want)
+			}
+		}
+		is(false, "at first")
+		time.Sleep(time.Minute)
+		is(true, "later")
+		remote.set(false, true)
+		is(false, "away")
+		time.Sleep(time.Minute)
+		is(false, "away for long")
+		remote.set(false, false)
+		is(false, "there again")
+		time.Sleep(time.Minute)
+		is(true, "there for long")
+	})
+}

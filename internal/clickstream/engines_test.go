@@ -214,9 +214,10 @@ func TestEngines(t *testing.T) {
 	for senderA.Trouble() == "" && time.Now().Before(end) {
 		time.Sleep(20 * time.Millisecond)
 	}
-	if senderA.Trouble() == "" || total(t, two) != made-400 {
-		t.Errorf("a full server: trouble %q, %d counted", senderA.Trouble(), total(t, two))
+	if senderA.Trouble() == "" {
+		t.Error("a full server, and no trouble")
 	}
+	reaches(t, two, made-400)
 	if senderA.Stored().Compare(a.Position()) >= 0 {
 		t.Error("the spool may be trimmed before its clicks are stored")
 	}

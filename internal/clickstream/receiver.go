@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -48,6 +50,8 @@ type Receiver struct {
 	tell  map[string]bool
 	pause time.Duration
 	page  int // entries to read at once
+	// behind is when it last was so that senders may wait with clicks.
+	behind time.Time
 
 	trouble, untold, kept trouble
 }
@@ -65,6 +69,9 @@ const (
 	readAtOnce = 64 // entries; fewer after a failure, because what does not arrive in time never does
 	pollFirst  = 5 * time.Millisecond
 	pollMost   = 50 * time.Millisecond
+	// currentAfter is how long nothing must have failed or been lost until no more clicks in the stream means that no sender waits: each has
+	// tried again by then.
+	currentAfter = 2 * askMost
 	// aloneAfter and deadAfter are how many processes may end with an entry in their hands before it is handed out alone, and before
 	// it is set aside.
 	aloneAfter = 5
@@ -79,12 +86,15 @@ func NewReceiver(o ReceiverOptions) (*Receiver, error) {
 	}
 	return &Receiver{
 		o: o, events: events, spools: map[string]*spool{}, old: true, tell: map[string]bool{}, pause: pollFirst,
-		page:    readAtOnce,
+		page: readAtOnce, behind: time.Now(),
 		trouble: trouble{log: o.Log, text: "the stream of clicks cannot be read: clicks wait in the spools"},
 		untold:  trouble{log: o.Log, text: "nodes cannot be told that their clicks are stored: their spools are not trimmed"},
 		kept:    trouble{log: o.Log, text: "an entry with which processes ended cannot be copied aside: all clicks in the stream wait behind it"},
 	}, nil
 }
+
+// Current reports whether there are no more clicks than those of the stream, as far as one can know here.
+func (r *Receiver) Current() bool { return time.Since(r.behind) > currentAfter }
 
 // Next calls fn with clicks that were not handed out before, about most of them, and returns how many. Fewer: there are no more at the
 // moment. An event is borrowed until fn returns.
@@ -210,6 +220,9 @@ func (r *Receiver) reread() {
 }
 
 func (r *Receiver) note(ctx context.Context, err error) {
+	if err != nil {
+		r.behind = time.Now()
+	}
 	if err != nil && ctx.Err() == nil {
 		r.o.Counters.failures.Add(1)
 		r.trouble.note(err)
@@ -257,6 +270,7 @@ func (r *Receiver) take(ctx context.Context, m *Message, fn func(*clicks.Event) 
 		err := r.o.Remote.SetAside(ctx, *m, whyDead)
 		if r.kept.note(err); err != nil {
 			r.o.Counters.failures.Add(1)
+			r.behind = time.Now()
 			return 0, errLater
 		}
 	}
@@ -379,6 +393,9 @@ func (r *Receiver) finish(ctx context.Context) {
 			marks[name] = mark{sp.run, sp.stored, sp.lost}.String()
 		}
 		err := r.o.Remote.Tell(ctx, marks)
+		if err != nil || slices.ContainsFunc(slices.Collect(maps.Values(r.spools)), func(sp *spool) bool { return sp.lost }) {
+			r.behind = time.Now()
+		}
 		if err == nil {
 			clear(r.tell)
 		} else if ctx.Err() == nil {

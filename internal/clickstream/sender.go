@@ -2,6 +2,7 @@ package clickstream
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync/atomic"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/terselink/terse"
 	"github.com/terselink/terse/internal/clicks"
 )
 
@@ -93,7 +95,7 @@ func (s *Sender) Trouble() string {
 		return "redis does not take them"
 	}
 	if s.nobody.Load() {
-		return "no node with the role worker answers"
+		return fmt.Sprintf("nobody has stored them for %d s: is a node with the role worker there?", int(nobodyAfter.Seconds()))
 	}
 	return ""
 }
@@ -127,16 +129,29 @@ func (s *Sender) Run(ctx context.Context) {
 
 // Finish sends what is left, after Run and when nothing is recorded any more. It gives up at the first failure, and does not wait until
 // anything is stored: the next start goes on from what is.
+//
+// Returns an error if the spool was not read to its end.
 func (s *Sender) Finish(ctx context.Context) error {
 	defer s.close()
 	for s.reader != nil {
 		n, err := s.step(ctx)
-		if err != nil || n == 0 {
+		if err != nil {
 			return err
 		}
+		if n == 0 && s.reader != nil {
+			if s.unsent == nil && s.window.Load() < s.o.Window { // there is nothing more
+				return nil
+			}
+			return errWindow
+		}
 	}
-	return nil
+	return errNoPlace
 }
+
+var (
+	errWindow  = &terse.Error{Code: terse.CodeUnavailable, Message: "more clicks wait in the stream than a node may have there: nobody stores them"}
+	errNoPlace = &terse.Error{Code: terse.CodeUnavailable, Message: "nobody has said from where in the spool clicks are to be sent"}
+)
 
 // step does the next thing, and returns how many bytes it has added to the stream.
 func (s *Sender) step(ctx context.Context) (int, error) {
@@ -321,7 +336,7 @@ var (
 	descBytes   = prometheus.NewDesc("terse_click_stream_sent_bytes_total", "Bytes of entries that the stream has taken.", nil, nil)
 	descErrors  = prometheus.NewDesc("terse_click_stream_send_errors_total", "Failed attempts to add to the stream or to learn what is stored.", nil, nil)
 	descAgain   = prometheus.NewDesc("terse_click_stream_sent_again_total", "How often something in the stream was lost and sent again.", nil, nil)
-	descWaiting = prometheus.NewDesc("terse_click_stream_waiting_bytes", "Bytes of this node in the stream that are not known to be stored.", nil, nil)
+	descWaiting = prometheus.NewDesc("terse_click_stream_waiting_bytes", "Bytes of the spool of this node that are not known to be stored: in the stream or not sent yet.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
@@ -331,10 +346,12 @@ func (s *Sender) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector.
+// Collect implements prometheus.Collector. What is not known is left out.
 func (s *Sender) Collect(ch chan<- prometheus.Metric) {
 	for d, n := range map[*prometheus.Desc]*atomic.Uint64{descSent: &s.clicks, descBytes: &s.bytes, descErrors: &s.failures, descAgain: &s.again} {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n.Load()))
 	}
-	ch <- prometheus.MustNewConstMetric(descWaiting, prometheus.GaugeValue, float64(s.window.Load()))
+	if n, err := clicks.BytesAfter(s.o.Dir, s.Stored()); err == nil {
+		ch <- prometheus.MustNewConstMetric(descWaiting, prometheus.GaugeValue, float64(n))
+	}
 }

@@ -2,7 +2,9 @@ package clickhouse
 
 import (
 	"context"
+	"time"
 
+	"github.com/terselink/terse"
 	"github.com/terselink/terse/internal/clicks"
 )
 
@@ -17,6 +19,8 @@ type Feed interface {
 	Written(ctx context.Context)
 	// Wait returns when there may be more clicks, or with the error of ctx.
 	Wait(ctx context.Context) error
+	// Current reports whether fewer clicks than were asked for means that there are no more: not while something was lost or failed.
+	Current() bool
 }
 
 // feedName stands for the spool in the ids of inserts of a feed.
@@ -57,6 +61,8 @@ type intake interface {
 	doubtful() bool
 	// moveOn makes the places after what was handed out durable. n of them were written.
 	moveOn(ctx context.Context, n int) error
+	// seen notes that what was handed out is in the table: up to an event of time last, or everything before now.
+	seen(ctx context.Context, last, now terse.Millis, all bool) error
 }
 
 // spoolIntake is the spool of this node.
@@ -72,10 +78,48 @@ func (s *spoolIntake) moveOn(ctx context.Context, n int) error {
 	return s.e.moveOn(ctx, s.Position(), n)
 }
 
+func (s *spoolIntake) seen(_ context.Context, last, now terse.Millis, all bool) error {
+	if all {
+		last = now
+	}
+	s.e.seen(last)
+	return nil
+}
+
 // feedIntake is a feed.
 type feedIntake struct {
 	e *Engine
 	Feed
+	kept    time.Time // when the watermark was written
+	keptVer uint64
+}
+
+const (
+	// watermarkName stands for a spool in the table of places: its events are the time before which every click is counted, for processes
+	// that answer questions and do not count.
+	watermarkName = "click-streams watermark"
+	// keepWatermark is how often it is written.
+	keepWatermark = 10 * time.Second
+)
+
+// seen knows nothing from the time of an event: another spool may be far behind.
+func (f *feedIntake) seen(ctx context.Context, _, now terse.Millis, all bool) error {
+	if !all || !f.Current() {
+		return nil
+	}
+	f.e.seen(now)
+	if !f.kept.IsZero() && time.Since(f.kept) < keepWatermark {
+		return nil
+	}
+	f.kept, f.keptVer = time.Now(), f.e.nextVer(f.keptVer)
+	return f.e.rows(ctx, offsetRows, [][]any{{watermarkName, f.keptVer, "", uint64(now)}})
+}
+
+// learnWatermark reads what another process that counts has seen. An error is left for the next time.
+func (e *Engine) learnWatermark(ctx context.Context) {
+	if _, t, _, err := e.readOffset(ctx, watermarkName); err == nil {
+		e.seen(terse.Millis(t))
+	}
 }
 
 func (f *feedIntake) doubtful() (yes bool) {

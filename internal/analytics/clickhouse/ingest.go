@@ -70,7 +70,9 @@ func (e *Engine) ingestOnce(ctx context.Context, in intake) error {
 		case len(b.events) == 0 && read > 0: // all of them were left out
 			return in.moveOn(ctx, 0)
 		case len(b.events) == 0:
-			e.seen(terse.MillisOf(now))
+			if err := in.seen(ctx, 0, terse.MillisOf(now), true); err != nil {
+				return err
+			}
 			if err := e.joinSoon(ctx); err != nil {
 				return err
 			}
@@ -80,10 +82,7 @@ func (e *Engine) ingestOnce(ctx context.Context, in intake) error {
 		}
 		age, pause := time.Since(began), time.Since(e.wrote)
 		if len(b.events) >= e.o.MaxRows || age >= maxDelay || readAll && age >= trickleDelay && pause >= maxDelay {
-			watermark, n := b.events[len(b.events)-1].At, len(b.events)
-			if readAll {
-				watermark = terse.MillisOf(now)
-			}
+			last, n := b.events[len(b.events)-1].At, len(b.events)
 			if err := e.write(ctx, b.events, in.doubtful()); err != nil {
 				return err
 			}
@@ -91,7 +90,9 @@ func (e *Engine) ingestOnce(ctx context.Context, in intake) error {
 			if err := in.moveOn(ctx, n); err != nil {
 				return err
 			}
-			e.seen(watermark)
+			if err := in.seen(ctx, last, terse.MillisOf(now), readAll); err != nil {
+				return err
+			}
 			return e.joinSoon(ctx)
 		}
 		if readAll {
@@ -167,8 +168,8 @@ func (e *Engine) moveOn(ctx context.Context, pos clicks.Position, n int) error {
 
 // seen notes that every click recorded before t is in the table.
 func (e *Engine) seen(t terse.Millis) {
-	if int64(t) > e.watermark.Load() { // one goroutine writes
-		e.watermark.Store(int64(t))
+	for old := e.watermark.Load(); int64(t) > old && !e.watermark.CompareAndSwap(old, int64(t)); {
+		old = e.watermark.Load()
 	}
 }
 

@@ -262,10 +262,11 @@ func (e *Engine) lag() int64 {
 }
 
 // Status implements analytics.Engine.
-func (e *Engine) Status(ctx context.Context) analytics.Status {
+func (e *Engine) Status(ctx context.Context) (s analytics.Status) {
 	e.mu.RLock()
-	s := analytics.Status{State: analytics.StateReady, LagMs: e.lag(), LagKnown: e.watermark.Load() != 0, Position: e.position, Detail: e.detail}
+	s = analytics.Status{State: analytics.StateReady, Position: e.position, Detail: e.detail}
 	e.mu.RUnlock()
+	defer func() { s.LagMs, s.LagKnown = e.lag(), e.watermark.Load() != 0 }() // what others have counted is learned with the rows
 	if e.dialect.Load() == nil || s.Detail != "" {
 		s.State = analytics.StateDown
 		return s
@@ -301,6 +302,9 @@ func (e *Engine) counted(ctx context.Context) (int64, error) {
 	err := e.scan(ctx, "SELECT toInt64(sum(rows)) FROM system.parts WHERE database = currentDatabase() AND table = 'clicks' AND active", func(r row) error { return r.Scan(&c.rows) })
 	if err != nil && c.err == nil {
 		e.o.Log.Warn("clickhouse does not say how many clicks there are", "error", err)
+	}
+	if err == nil && e.o.Spool == "" {
+		e.learnWatermark(ctx)
 	}
 	c.at, c.err = time.Now(), err
 	return c.rows, err
