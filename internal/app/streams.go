@@ -102,14 +102,18 @@ func (s *server) openClickStreams(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	options := busOptions(s.cfg, instance)
-	options.KeepAside = max(s.cfg.Clicks.KeepSegments, leastAside)
-	remote, err := redisbus.NewClicks(options)
+	secret, err := nodeSecret(ctx, s.store)
+	if err != nil {
+		return err
+	}
+	remote, err := redisbus.NewClicks(redisbus.ClicksOptions{
+		Options: busOptions(s.cfg, instance), Secret: secret, KeepAside: max(s.cfg.Clicks.KeepSegments, leastAside), Log: s.log,
+	})
 	if err != nil {
 		return err
 	}
 	monitor := clickstream.NewMonitor(remote)
-	s.registry.MustRegister(monitor, &s.streams.counters)
+	s.registry.MustRegister(monitor, &s.streams.counters, remote.Refused())
 	s.runUntilStop("look at the stream of clicks", monitor.Run)
 	if s.recorder != nil {
 		name, err := spoolName(filepath.Join(s.cfg.Data, spoolNameFile))

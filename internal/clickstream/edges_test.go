@@ -233,3 +233,26 @@ func TestCurrent(t *testing.T) {
 		is(true, "there for long")
 	})
 }
+
+// TestUnsigned: an entry that no node has signed is done with, whatever it says; one that was a node's own is sent again.
+func TestUnsigned(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		remote, e := newFake(), newEngine()
+		counters := serve(t, e, remote, never)
+		a := newNode(t, "a", remote, 0)
+		a.visit(t, 10)
+		until(t, "they are counted", func() bool { return e.check(t) == 10 })
+		remote.mu.Lock()
+		remote.forged = remote.last + 1
+		remote.mu.Unlock()
+		a.visit(t, 10)
+		time.Sleep(time.Second)
+		a.visit(t, 10)
+		until(t, "all are counted", func() bool { return e.check(t) == 30 })
+		until(t, "the spool may go", func() bool { return a.sender.Stored() == a.end })
+		if _, pending, aside := remote.count(); pending != 0 || aside != 0 || counters.lost.Load() == 0 {
+			t.Errorf("%d pending, %d aside, %d lost", pending, aside, counters.lost.Load())
+		}
+	})
+}

@@ -40,7 +40,9 @@ func database(t testing.TB) string {
 
 func remote(t testing.TB, address string) *redisbus.Clicks {
 	t.Helper()
-	c, err := redisbus.NewClicks(redisbus.Options{URL: address, Prefix: "test", Instance: "i"})
+	c, err := redisbus.NewClicks(redisbus.ClicksOptions{
+		Options: redisbus.Options{URL: address, Prefix: "test", Instance: "i"}, Secret: make([]byte, 32), Log: quiet,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

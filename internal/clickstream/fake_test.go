@@ -19,6 +19,7 @@ type fakeRemote struct {
 	marks   map[string]string
 	aside   []Message
 	full    bool
+	forged  int // id of an entry whose signature is wrong
 	limit   int // bytes of entries with which it is full; 0: none
 	away    bool
 	// before is called without the lock before each call, and fails it.
@@ -103,7 +104,7 @@ func (f *fakeRemote) Read(ctx context.Context, most int) (list []Message, err er
 			if e.id > f.sent && len(list) < most {
 				f.sent = e.id
 				f.pending[e.id]++
-				list = append(list, Message{ID: fmt.Sprint(e.id), Entry: e.data})
+				list = append(list, Message{ID: fmt.Sprint(e.id), Entry: e.data, Unsigned: e.id == f.forged})
 			}
 		}
 		return nil
@@ -119,7 +120,7 @@ func (f *fakeRemote) Unfinished(ctx context.Context, after string, most int) (li
 			if id <= from || len(list) >= most {
 				continue
 			}
-			m := Message{ID: fmt.Sprint(id)}
+			m := Message{ID: fmt.Sprint(id), Unsigned: id == f.forged}
 			f.pending[id]++
 			for _, e := range f.entries {
 				if e.id == id {

@@ -23,7 +23,7 @@ type Remote interface {
 	Done(ctx context.Context, ids []string) error
 	// Excuse begins to count anew how often what is not done was handed out.
 	Excuse(ctx context.Context) error
-	// Tell writes marks of spools, Told reads one; "" if there is none.
+	// Tell writes marks of spools, Told reads one; "" if there is none that a node has written.
 	Tell(ctx context.Context, marks map[string]string) error
 	Told(ctx context.Context, spool string) (string, error)
 	// SetAside keeps a copy of a message where people find it. An error: perhaps there is none.
@@ -34,6 +34,7 @@ type Remote interface {
 type Message struct {
 	ID         string
 	Entry      []byte // nil: it is gone
+	Unsigned   bool   // no node has written it, or it is damaged
 	Deliveries int64  // how often it was handed out before; a Remote does not say it
 }
 

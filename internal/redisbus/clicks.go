@@ -3,13 +3,16 @@ package redisbus
 import (
 	"cmp"
 	"context"
+	"crypto/hmac"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/rueidis"
 
 	"github.com/terselink/terse"
@@ -26,8 +29,9 @@ var _ clickstream.Remote = (*Clicks)(nil)
 type Clicks struct {
 	conn
 	stream, marks, aside string
-
-	keepAside time.Duration
+	keepAside            time.Duration
+	seal                 sealer
+	bad                  *refusals
 
 	mu           sync.Mutex
 	trimmed      time.Time
@@ -39,6 +43,10 @@ const (
 	clickGroup    = "store"
 	clickConsumer = "owner"
 	fieldEntry    = "e"
+	// clicksLabel tells the key of signatures from others that follow from the same secret, and sealedEntry and sealedMark what is signed.
+	clicksLabel = "terse clicks 1 "
+	sealedEntry = "entry"
+	sealedMark  = "mark"
 	// trimEvery is how often memory is given back.
 	trimEvery = time.Second
 	// maxAside is how many entries are kept aside, and trimAsideEvery how often those that are too old go.
@@ -48,15 +56,41 @@ const (
 	excuseAtOnce = 1000
 )
 
+// ClicksOptions configure a Clicks.
+type ClicksOptions struct {
+	Options
+	// Secret is what all nodes of the instance know, and nobody else: entries and marks are signed with what follows from it, because who writes
+	// a mark says which clicks need not be sent. An entry names its spool and run, and a mark its run; it is bound to its spool.
+	Secret []byte
+	// KeepAside is for how long a copy of what was set aside is kept: it holds what visitors sent. 0: until somebody empties it.
+	KeepAside time.Duration
+	Log       *slog.Logger
+}
+
 // NewClicks reads the options; nothing is connected. Returns an error of code invalid.
-func NewClicks(o Options) (*Clicks, error) {
+func NewClicks(o ClicksOptions) (*Clicks, error) {
+	if len(o.Secret) < 32 {
+		return nil, terse.Invalid("secret", "is shorter than 32 bytes")
+	}
 	option, err := clientOption(o.URL)
 	if err != nil {
 		return nil, err
 	}
 	base := fmt.Sprintf("%s:{%s:clicks}:", o.Prefix, o.Instance) // on one node of a cluster
-	return &Clicks{conn: newConn(option), stream: base + "stream", marks: base + "marks", aside: base + "aside", keepAside: o.KeepAside}, nil
+	seal, err := sealerFor(o.Secret, clicksLabel+base)
+	if err != nil {
+		return nil, err
+	}
+	return &Clicks{
+		conn: newConn(option), stream: base + "stream", marks: base + "marks", aside: base + "aside", keepAside: o.KeepAside, seal: seal,
+		bad: refusalsOf(o.Log, "clicks", prometheus.CounterOpts{
+			Name: "terse_click_stream_refused_total", Help: "Entries and marks in the stream of clicks that no node of this instance has signed, or that were damaged.",
+		}, sealedEntry, sealedMark),
+	}, nil
 }
+
+// Refused counts what was not signed by a node.
+func (s *Clicks) Refused() prometheus.Collector { return s.bad.count }
 
 // call returns the client and a context for one exchange.
 func (s *Clicks) call(ctx context.Context) (rueidis.Client, context.Context, context.CancelFunc, error) {
@@ -75,7 +109,8 @@ func (s *Clicks) Add(ctx context.Context, entry []byte) error {
 		return err
 	}
 	defer cancel()
-	return c.Do(ctx, c.B().Xadd().Key(s.stream).Id("*").FieldValue().FieldValue(fieldEntry, rueidis.BinaryString(entry)).Build()).Error()
+	return c.Do(ctx, c.B().Xadd().Key(s.stream).Id("*").FieldValue().FieldValue(fieldEntry, rueidis.BinaryString(entry)).
+		FieldValue(fieldMAC, s.seal.sign(sealedEntry, "", "", rueidis.BinaryString(entry))).Build()).Error()
 }
 
 // Read implements clickstream.Remote.
@@ -119,7 +154,11 @@ func (s *Clicks) read(ctx context.Context, from string, most int) ([]clickstream
 	for _, e := range got[s.stream] {
 		m := clickstream.Message{ID: e.ID}
 		if e.FieldValues != nil { // else it was deleted
-			m.Entry = []byte(e.FieldValues[fieldEntry])
+			text := e.FieldValues[fieldEntry]
+			m.Entry = []byte(text)
+			if m.Unsigned = !s.seal.verify(e.FieldValues[fieldMAC], sealedEntry, "", "", text); m.Unsigned {
+				s.bad.add(sealedEntry)
+			}
 		}
 		list = append(list, m)
 	}
@@ -268,9 +307,14 @@ func (s *Clicks) Tell(ctx context.Context, marks map[string]string) error {
 	defer cancel()
 	set := c.B().Hset().Key(s.marks).FieldValue()
 	for spool, mark := range marks {
-		set = set.FieldValue(spool, mark)
+		set = set.FieldValue(spool, s.signed(spool, mark))
 	}
 	return c.Do(ctx, set.Build()).Error()
+}
+
+// signed returns a mark of a spool behind its signature.
+func (s *Clicks) signed(spool, mark string) string {
+	return fmt.Sprintf("%x %s", s.seal.sign(sealedMark, spool, "", mark), mark)
 }
 
 // Told implements clickstream.Remote.
@@ -284,7 +328,15 @@ func (s *Clicks) Told(ctx context.Context, spool string) (string, error) {
 	if rueidis.IsRedisNil(err) {
 		return "", nil
 	}
-	return text, err
+	if err != nil {
+		return "", err
+	}
+	_, mark, _ := strings.Cut(text, " ")
+	if !hmac.Equal([]byte(text), []byte(s.signed(spool, mark))) {
+		s.bad.add(sealedMark)
+		return "", nil // as if it was lost: the sender asks again
+	}
+	return mark, nil
 }
 
 // SetAside implements clickstream.Remote.
@@ -379,10 +431,11 @@ func (s *Clicks) state(ctx context.Context, c rueidis.Client) (st streamState, e
 
 // CheckClicks says what of a server does not suit a stream of clicks; "" if it does.
 func CheckClicks(ctx context.Context, o Options) (problem, advice string, err error) {
-	s, err := NewClicks(o)
+	option, err := clientOption(o.URL)
 	if err != nil {
 		return "", "", err
 	}
+	s := &Clicks{conn: newConn(option)} // it only asks the server
 	defer s.Close()
 	c, ctx, cancel, err := s.call(ctx)
 	if err != nil {

@@ -1,21 +1,33 @@
 package redisbus
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/terselink/terse"
 	"github.com/terselink/terse/internal/clickstream"
 	"github.com/terselink/terse/internal/testengine"
 )
 
 var _ clickstream.Watched = (*Clicks)(nil)
 
+func clicksOptions(url, prefix string) ClicksOptions {
+	secret := make([]byte, 32)
+	for i := range secret {
+		secret[i] = byte(i)
+	}
+	return ClicksOptions{Options: Options{URL: url, Prefix: prefix, Instance: "i"}, Secret: secret, Log: slog.New(slog.DiscardHandler)}
+}
+
 func newClicks(t *testing.T, url, prefix string) *Clicks {
 	t.Helper()
-	s, err := NewClicks(Options{URL: url, Prefix: prefix, Instance: "i"})
+	s, err := NewClicks(clicksOptions(url, prefix))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +219,9 @@ func TestClicksTrimmedLater(t *testing.T) {
 // TestClicksAside: what was set aside goes by its age, and more than there is room for is refused.
 func TestClicksAside(t *testing.T) {
 	redis := testengine.NewRedis(t)
-	s, err := NewClicks(Options{URL: redis.URL, Prefix: "p", Instance: "i", KeepAside: time.Hour})
+	o := clicksOptions(redis.URL, "p")
+	o.KeepAside = time.Hour
+	s, err := NewClicks(o)
 	must(t, err)
 	t.Cleanup(s.Close)
 	ctx := t.Context()
@@ -223,5 +237,83 @@ func TestClicksAside(t *testing.T) {
 	}
 	if err := s.SetAside(ctx, m, "a test"); err == nil || !strings.Contains(err.Error(), "aside") {
 		t.Errorf("no room: %v", err)
+	}
+}
+
+// Signatures of the golden entry and of goldenMark, made by another program (hmac and hashlib of Python).
+const (
+	goldenEntryMAC = "0dfd4e723ae5e4aa344ece06e53f04fb2c2fed0895421ddd01aba06e75cae756"
+	goldenMark     = "0123456789abcdef ok 001795778516213-25fd1d41f534/00000002/000000000300"
+	goldenMarkMAC  = "574b41c243f7684449a7a7bde0389dc3c4a565546e5debf6bb3a704ec04ad85b"
+)
+
+// TestClicksSealed: signatures are those of docs/format/clickstream.md.
+func TestClicksSealed(t *testing.T) {
+	t.Parallel()
+	s, err := NewClicks(clicksOptions("redis://127.0.0.1:1", "terse"))
+	must(t, err)
+	t.Cleanup(s.Close)
+	text, err := os.ReadFile("../clickstream/testdata/entry-v1.hex")
+	must(t, err)
+	var entry []byte
+	_, err = fmt.Sscanf(strings.ReplaceAll(string(text), "\n", ""), "%x", &entry)
+	must(t, err)
+	page, err := os.ReadFile("../../docs/format/clickstream.md")
+	must(t, err)
+	for _, c := range [][2]string{
+		{s.seal.sign(sealedEntry, "", "", string(entry)), goldenEntryMAC},
+		{s.seal.sign(sealedMark, "f689fc97c165d97f", "", goldenMark), goldenMarkMAC},
+	} {
+		if got := fmt.Sprintf("%x", c[0]); got != c[1] || !bytes.Contains(page, []byte(got)) {
+			t.Errorf("the signature is %s, want %s, and the page of the format has to have it", got, c[1])
+		}
+	}
+	o := clicksOptions("redis://127.0.0.1:1", "terse")
+	o.Secret = o.Secret[:31]
+	if _, err := NewClicks(o); terse.ErrorCode(err) != terse.CodeInvalid {
+		t.Errorf("a short secret: %v", err)
+	}
+}
+
+// TestClicksForged: what somebody else writes into the stream and the marks is refused and counted, a mark of another spool too.
+func TestClicksForged(t *testing.T) {
+	redis := testengine.NewRedis(t)
+	ctx := t.Context()
+	s := newClicks(t, redis.URL, "p")
+	s.mustRead(t, "")
+	must(t, s.Add(ctx, []byte("own")))
+	redis.Do("XADD", s.stream, "*", "e", "unsigned")
+	o := clicksOptions(redis.URL, "p")
+	o.Secret[0]++
+	stranger, err := NewClicks(o)
+	must(t, err)
+	t.Cleanup(stranger.Close)
+	must(t, stranger.Add(ctx, []byte("forged")))
+	list := s.mustRead(t, "own/0 unsigned/0 forged/0")
+	if list[0].Unsigned || !list[1].Unsigned || !list[2].Unsigned {
+		t.Errorf("%+v", list)
+	}
+	must(t, s.Tell(ctx, map[string]string{"a": "mark a", "b": "mark b"}))
+	told := func(want string) {
+		t.Helper()
+		if got, err := s.Told(ctx, "a"); err != nil || got != want {
+			t.Errorf("told %q, %v; want %q", got, err, want)
+		}
+	}
+	told("mark a")
+	must(t, stranger.Tell(ctx, map[string]string{"a": "mark a"}))
+	told("")
+	c, err := s.connect()
+	must(t, err)
+	other, err := c.Do(ctx, c.B().Hget().Key(s.marks).Field("b").Build()).ToString()
+	must(t, err)
+	must(t, c.Do(ctx, c.B().Hset().Key(s.marks).FieldValue().FieldValue("a", other).Build()).Error())
+	told("")
+	redis.Do("HSET", s.marks, "a", "unsigned")
+	told("")
+	for what, want := range map[string]float64{sealedEntry: 2, sealedMark: 3} {
+		if got := value(t, s.bad.count.WithLabelValues(what)); got != want {
+			t.Errorf("%v of %s are refused", got, what)
+		}
 	}
 }

@@ -29,8 +29,6 @@ type Options struct {
 	Prefix string // of every name
 	// Instance is the id of the instance, a part of every name: two that share a server and, by mistake, a prefix do not meet.
 	Instance string
-	// KeepAside is for how long NewClicks keeps what was set aside: it holds what visitors sent. 0: until somebody empties it.
-	KeepAside time.Duration
 }
 
 const (

@@ -33,9 +33,13 @@ const sealLabel = "terse jobs 1 "
 type sealer struct{ key []byte }
 
 func newSealer(secret []byte, queue string) (sealer, error) {
-	key, err := hkdf.Key(sha256.New, secret, nil, sealLabel+queue, sha256.Size)
+	return sealerFor(secret, sealLabel+queue)
+}
+
+func sealerFor(secret []byte, info string) (sealer, error) {
+	key, err := hkdf.Key(sha256.New, secret, nil, info, sha256.Size)
 	if err != nil {
-		return sealer{}, fmt.Errorf("key of chunks: %w", err)
+		return sealer{}, fmt.Errorf("key of signatures: %w", err)
 	}
 	return sealer{key}, nil
 }
@@ -59,6 +63,7 @@ func (s sealer) verify(mac, what, replies, number, packed string) bool {
 // refusals counts what was not signed by a node, and says so at most once a minute.
 type refusals struct {
 	log   *slog.Logger
+	keys  string // whose
 	count *prometheus.CounterVec
 
 	mu   sync.Mutex
@@ -69,10 +74,14 @@ type refusals struct {
 const refusalsEvery = time.Minute
 
 func newRefusals(log *slog.Logger) *refusals {
-	r := &refusals{log: log, count: prometheus.NewCounterVec(prometheus.CounterOpts{
+	return refusalsOf(log, "jobs", prometheus.CounterOpts{
 		Name: "terse_job_chunks_refused_total", Help: "Chunks of jobs and outcomes that came through Redis and that no node of this instance has signed.",
-	}, []string{"what"})}
-	for _, what := range []string{sealedChunk, sealedOutcome} {
+	}, sealedChunk, sealedOutcome)
+}
+
+func refusalsOf(log *slog.Logger, keys string, o prometheus.CounterOpts, whats ...string) *refusals {
+	r := &refusals{log: log, keys: keys, count: prometheus.NewCounterVec(o, []string{"what"})}
+	for _, what := range whats {
 		r.count.WithLabelValues(what)
 	}
 	return r
@@ -86,6 +95,6 @@ func (r *refusals) add(what string) {
 	if !r.said.IsZero() && time.Since(r.said) < refusalsEvery {
 		return
 	}
-	r.log.Error("somebody else writes to the keys of jobs in redis: what no node has signed is refused", "what", what, "refused", r.kept)
+	r.log.Error("somebody else writes to the keys of "+r.keys+" in redis: what no node has signed is refused", "what", what, "refused", r.kept)
 	r.said, r.kept = time.Now(), 0
 }
