@@ -74,10 +74,8 @@ func (f *fakeRemote) call(ctx context.Context, name string, fn func() error) err
 		}
 	}
 	f.mu.Lock()
-	err := error(nil)
-	if f.away {
-		err = errAway
-	} else {
+	err := errAway
+	if !f.away {
 		err = fn()
 	}
 	f.mu.Unlock()

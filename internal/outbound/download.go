@@ -63,7 +63,7 @@ func (c *Client) Download(ctx context.Context, target string, w io.Writer, o Dow
 		switch {
 		case err == io.EOF:
 			return nil
-		case err != nil && context.Cause(ctx) == errStalled:
+		case err != nil && errors.Is(context.Cause(ctx), errStalled):
 			return unavailable(fmt.Sprintf("nothing came for %v", o.Stall))
 		case err != nil && ctx.Err() != nil:
 			return ctx.Err()
