@@ -38,12 +38,12 @@ func TestFullOfItself(t *testing.T) {
 // holdReads fails reads of the stream before they are applied until it is told not to.
 func holdReads(remote *fakeRemote) *atomic.Bool {
 	hold := &atomic.Bool{}
-	remote.before = func(call string) error {
+	remote.setBefore(func(call string) error {
 		if hold.Load() && (call == "Read" || call == "Pending") {
 			return errAway
 		}
 		return nil
-	}
+	})
 	return hold
 }
 
@@ -73,12 +73,12 @@ func TestSlowReplies(t *testing.T) {
 		remote, e := newFake(), newEngine()
 		hold := holdReads(remote)
 		var slow atomic.Int64
-		remote.after = func(call string) error {
+		remote.setAfter(func(call string) error {
 			if (call == "Read" || call == "Unfinished") && slow.Add(-1) >= 0 {
 				return errAway
 			}
 			return nil
-		}
+		})
 		var deaths atomic.Int64
 		counters := serve(t, e, remote, func(step string) bool { return step == "rows" && deaths.Add(-1) >= 0 })
 		a := inOnePage(t, e, remote, hold)
@@ -106,7 +106,7 @@ func TestPoisonInPage(t *testing.T) {
 			return nil
 		}
 		var room atomic.Bool
-		remote.after = func(call string) error {
+		remote.setAfter(func(call string) error {
 			if call == "SetAside" && !room.Load() {
 				remote.mu.Lock()
 				defer remote.mu.Unlock()
@@ -114,7 +114,7 @@ func TestPoisonInPage(t *testing.T) {
 				return errFull
 			}
 			return nil
-		}
+		})
 		counters := serve(t, e, remote, never)
 		a := inOnePage(t, e, remote, hold)
 		hold.Store(false)

@@ -55,6 +55,18 @@ func (f *fakeRemote) set(full, away bool) {
 	f.full, f.away = full, away
 }
 
+func (f *fakeRemote) setBefore(hook func(call string) error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.before = hook
+}
+
+func (f *fakeRemote) setAfter(hook func(call string) error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.after = hook
+}
+
 func (f *fakeRemote) isFull() bool {
 	n := 0
 	for _, e := range f.entries {
@@ -68,8 +80,11 @@ func (f *fakeRemote) call(ctx context.Context, name string, fn func() error) err
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if f.before != nil {
-		if err := f.before(name); err != nil {
+	f.mu.Lock()
+	before, after := f.before, f.after
+	f.mu.Unlock()
+	if before != nil {
+		if err := before(name); err != nil {
 			return err
 		}
 	}
@@ -79,8 +94,8 @@ func (f *fakeRemote) call(ctx context.Context, name string, fn func() error) err
 		err = fn()
 	}
 	f.mu.Unlock()
-	if err == nil && f.after != nil {
-		err = f.after(name)
+	if err == nil && after != nil {
+		err = after(name)
 	}
 	return err
 }

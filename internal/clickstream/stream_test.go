@@ -264,11 +264,11 @@ func TestHavoc(t *testing.T) {
 
 func havoc(t *testing.T, seed uint64) *Counters {
 	var mu sync.Mutex
-	rng, calm := rand.New(rand.NewPCG(seed, 7)), false
+	luck, calm := rand.New(rand.NewPCG(seed, 7)), false // of everybody, under mu
 	chance := func(one int) bool {
 		mu.Lock()
 		defer mu.Unlock()
-		return !calm && rng.IntN(one) == 0
+		return !calm && luck.IntN(one) == 0
 	}
 	remote, e := newFake(), newEngine()
 	fail := func(call string) error {
@@ -277,9 +277,11 @@ func havoc(t *testing.T, seed uint64) *Counters {
 		}
 		return nil
 	}
-	remote.before, remote.after = fail, fail
+	remote.setBefore(fail)
+	remote.setAfter(fail)
 	counters := serve(t, e, remote, func(string) bool { return chance(40) })
 	nodes := []*node{newNode(t, "a", remote, 0), newNode(t, "b", remote, 16<<10), newNode(t, "c", remote, 0)}
+	rng := rand.New(rand.NewPCG(seed, 8))
 	for range 150 {
 		n := nodes[rng.IntN(len(nodes))]
 		n.visit(t, 1+rng.IntN(300))
@@ -332,18 +334,18 @@ func TestEmptiedWhileIdle(t *testing.T) {
 		if e.check(t) != 10 || a.sender.Trouble() == "" {
 			t.Errorf("%d are counted while the server is full, trouble %q", e.check(t), a.sender.Trouble())
 		}
-		remote.before = func(call string) error { // it loses everything between the entry and whoever reads it
+		remote.setBefore(func(call string) error { // it loses everything between the entry and whoever reads it
 			if call == "Read" {
 				remote.empty()
 			}
 			return nil
-		}
+		})
 		remote.set(false, false)
 		time.Sleep(time.Minute)
 		if e.check(t) != 10 {
 			t.Fatal("the test proves nothing")
 		}
-		remote.before = nil
+		remote.setBefore(nil)
 		until(t, "they are counted", func() bool { return e.check(t) == 20 })
 		if served.dead.Load() != 0 {
 			t.Error("something was set aside")
@@ -458,7 +460,7 @@ func TestDamaged(t *testing.T) {
 		a.visit(t, 10)
 		until(t, "they are counted", func() bool { return e.check(t) == 10 })
 		var once sync.Once
-		remote.before = func(call string) error {
+		remote.setBefore(func(call string) error {
 			if call != "Read" {
 				return nil
 			}
@@ -470,7 +472,7 @@ func TestDamaged(t *testing.T) {
 				}
 			}
 			return nil
-		}
+		})
 		a.visit(t, 10)
 		time.Sleep(time.Second)
 		a.visit(t, 10)
@@ -498,12 +500,12 @@ func TestTwoRunsLost(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			remote.after = func(call string) error {
+			remote.setAfter(func(call string) error {
 				if call == "Done" && counters.lost.Load() <= 4 {
 					return errAway
 				}
 				return nil
-			}
+			})
 			for range 5 {
 				if n, err := r.Next(t.Context(), 100, func(*clicks.Event) error { return nil }); n != 0 || err != nil {
 					t.Fatalf("%d clicks, %v", n, err)
