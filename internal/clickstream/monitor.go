@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/terselink/terse/internal/sleep"
 )
 
 // State is how much the stream holds.
@@ -41,7 +43,7 @@ func (m *Monitor) Run(ctx context.Context) {
 		} else {
 			m.last.Store(nil)
 		}
-		if sleep(ctx, watchEvery) != nil {
+		if sleep.For(ctx, watchEvery) != nil {
 			return
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/terselink/terse/internal/clicks"
+	"github.com/terselink/terse/internal/sleep"
 )
 
 // Counters are what receivers of a process have met. It is a prometheus.Collector.
@@ -434,7 +435,7 @@ func (r *Receiver) Close(ctx context.Context) {
 
 // Wait returns after a moment, or with the error of ctx.
 func (r *Receiver) Wait(ctx context.Context) error {
-	err := sleep(ctx, r.pause)
+	err := sleep.For(ctx, r.pause)
 	r.pause = min(2*r.pause, pollMost)
 	return err
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"sync"
-	"time"
 )
 
 // Remote is the stream, its one consumer group, and a table of marks. It may lose all of it at any time. Its methods may be called from
@@ -70,16 +69,4 @@ func (t *trouble) get() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.last
-}
-
-// sleep returns the error of ctx if that ended first.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/terselink/terse"
 	"github.com/terselink/terse/internal/clicks"
+	"github.com/terselink/terse/internal/sleep"
 )
 
 // SenderOptions configure a Sender. Fields without a remark are required.
@@ -111,7 +112,7 @@ func (s *Sender) Run(ctx context.Context) {
 		switch {
 		case err != nil:
 			s.failures.Add(1)
-			_ = sleep(ctx, pause/2+rand.N(pause)) // it ends with ctx
+			_ = sleep.For(ctx, pause/2+rand.N(pause)) // it ends with ctx
 			pause = min(2*pause, pauseMost)
 			continue
 		case n == 0 && s.reader != nil && s.window.Load() < s.o.Window:
@@ -119,9 +120,9 @@ func (s *Sender) Run(ctx context.Context) {
 			_ = s.reader.Wait(short)
 			cancel()
 		case n == 0:
-			_ = sleep(ctx, pauseFirst)
+			_ = sleep.For(ctx, pauseFirst)
 		case n < smallEntry:
-			_ = sleep(ctx, gather)
+			_ = sleep.For(ctx, gather)
 		}
 		pause = pauseFirst
 	}
@@ -187,7 +188,7 @@ func (s *Sender) begin(ctx context.Context) error {
 	if s.run == 0 || time.Since(s.asked) > s.askPause {
 		if s.run == 0 {
 			if s.lostPause > 0 {
-				if err := sleep(ctx, s.lostPause); err != nil {
+				if err := sleep.For(ctx, s.lostPause); err != nil {
 					return err
 				}
 			}
