@@ -38,7 +38,8 @@ import (
 // bench is a run.
 type bench struct {
 	quick       bool
-	panelClicks int // clicks of the part panels in a full run
+	panelClicks int    // clicks of the part panels in a full run
+	panelDir    string // keeps them for the next run; "": made anew and removed
 	bin         string
 	dir         string
 	report      *report
@@ -89,6 +90,7 @@ func run() (err error) {
 	quick := flag.Bool("quick", false, "less of everything: a smoke test of under 90 s")
 	only := flag.String("only", "", "parts to run, separated by commas: "+strings.Join(names, ", "))
 	panelClicks := flag.Int("panel-clicks", 10_000_000, "clicks of the part panels in a full run; 100,000,000 take about half an hour to make")
+	panelDir := flag.String("panel-dir", "", "folder that keeps the clicks of the part panels: a later run with the same number asks again without making them")
 	out := flag.String("out", "bench/out", "folder for the results as JSON")
 	flag.Parse()
 	if flag.NArg() > 0 {
@@ -109,7 +111,7 @@ func run() (err error) {
 	// processor of the Go scheduler when it wakes.
 	runtime.GOMAXPROCS(runtime.NumCPU() + 1)
 
-	b := &bench{quick: *quick, panelClicks: *panelClicks, report: newReport(*quick), log: os.Stderr, began: time.Now()}
+	b := &bench{quick: *quick, panelClicks: *panelClicks, panelDir: *panelDir, report: newReport(*quick), log: os.Stderr, began: time.Now()}
 	if b.dir, err = os.MkdirTemp("", "terse-bench-"); err != nil {
 		return err
 	}
