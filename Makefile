@@ -5,6 +5,9 @@ SHELL := /bin/bash
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
+# Of the build, such as -trimpath for a binary that leaves the machine. Not by default: with it everything that
+# tests and linters need would be compiled a second time.
+BUILDFLAGS ?=
 BIN     := bin/terse
 T       ?= 20s
 BASE    ?= main
@@ -20,8 +23,8 @@ help: ## print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 .PHONY: build
-build: ## build bin/terse
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/terse
+build: ## build bin/terse; BUILDFLAGS=-trimpath for one that leaves the machine
+	$(GO) build $(BUILDFLAGS) -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/terse
 
 .PHONY: run
 run: build ## build and serve on 127.0.0.1:8080 (short links) and :8081 (API), data in ./data
@@ -42,7 +45,7 @@ test: ## all tests; installs what they need
 
 .PHONY: race
 race: ## quick tests of the concurrent packages under the race detector
-	scripts/engines run $(GO) test -race -short -timeout 60m $(RACE)
+	scripts/engines run $(GO) test -race -short -vet=off -ldflags=-w -timeout 60m $(RACE)
 
 .PHONY: engines
 engines: ## start PostgreSQL, Redis, ClickHouse and DynamoDB for tests; scripts/engines says more
