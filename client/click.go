@@ -72,8 +72,10 @@ type LiveCounters struct {
 	Bots    int64     `json:"bots"`    // redirected
 	Refused int64     `json:"refused"` // not redirected
 	Total   int64     `json:"total"`
-	Shown   int64     `json:"shown"`  // that came as clicks of their own
-	LagMS   int64     `json:"lag_ms"` // 0: up to date
+	Shown   int64     `json:"shown"`   // that came as clicks of their own
+	LagMS   int64     `json:"lag_ms"`  // 0: up to date
+	Nodes   int       `json:"nodes"`   // whose clicks are counted
+	Partial bool      `json:"partial"` // clicks of other nodes are missing, or may be
 }
 
 // LiveEvent is one event of the live view: a click, the counters of a second, or a gap. One field is set.

@@ -16,7 +16,8 @@ var liveClicks = operation{
 	ID: "liveClicks", Method: http.MethodGet, Path: "/api/v1/clicks/live", Tag: "Analytics", Scope: auth.ScopeAnalyticsRead, Status: http.StatusOK,
 	Summary: "Watch clicks as they come",
 	Description: "Server-sent events: counters every second, and at most 20 clicks a second, sampled. Last-Event-ID resumes within the last 500 events; " +
-		"an event gap says that some are lost. A client that does not keep up is disconnected.",
+		"an event gap says that some are lost. A client that does not keep up is disconnected. " +
+		"The clicks are those of all nodes that can be heard: counters say of how many (nodes), and whether any are missing (partial).",
 	Errors: []int{409}, stream: true,
 }
 

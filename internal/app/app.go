@@ -239,6 +239,9 @@ func (s *server) start(ctx context.Context) error {
 	if err := s.patiently(ctx, func() error { return s.openClickStreams(ctx) }); err != nil {
 		return err
 	}
+	if err := s.patiently(ctx, func() error { return s.openLive(ctx) }); err != nil {
+		return err
+	}
 	s.openCampaigns()
 	if err := s.openRedirect(); err != nil {
 		return err

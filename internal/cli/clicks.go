@@ -76,12 +76,15 @@ const followPause = time.Second
 // after the last event.
 func (c *clicksCmd) follow(s *session, cl *client.Client, q client.Query) error {
 	p := s.style()
-	last := ""
+	last, partial := "", 0
 	for {
 		var printErr error
 		err := cl.LiveClicks(s.ctx, q, last, func(ev client.LiveEvent) bool {
 			if ev.ID != "" {
 				last = ev.ID
+			}
+			if ev.Counters != nil {
+				partial = c.notePartial(s, p, partial, ev.Counters)
 			}
 			printErr = c.show(s, p, ev)
 			return printErr == nil
@@ -103,6 +106,20 @@ func (c *clicksCmd) follow(s *session, cl *client.Client, q client.Query) error 
 			return nil
 		}
 	}
+}
+
+// partialSeconds is for how long a view is not whole before that is said: it is not for the first seconds.
+const partialSeconds = 5
+
+// notePartial says once that clicks of other nodes are missing. It returns for how many seconds they are.
+func (c *clicksCmd) notePartial(s *session, p style, seconds int, now *client.LiveCounters) int {
+	if !now.Partial {
+		return 0
+	}
+	if seconds++; seconds == partialSeconds {
+		fmt.Fprintln(s.Stderr, p.dim(fmt.Sprintf("… clicks of other nodes are missing: this is what %d of them have", now.Nodes)))
+	}
+	return seconds
 }
 
 // show prints one event: clicks, and the counters of seconds that had more clicks than were shown.

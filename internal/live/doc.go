@@ -9,4 +9,9 @@
 //     outlives the last one by Options.Linger, so that a connection that broke can resume;
 //   - a watcher that does not keep up is dropped; nobody waits for it;
 //   - at most MaxSampled clicks a second are shown of a feed; the counters count all.
+//
+// After Join a view has the clicks of all nodes. A hub asks the others, every second, for the feeds that somebody watches here;
+// who was asked tells everybody, once a second, what it counted and a part of the sample. Nothing is sent while nobody
+// watches. The transport may lose all of it: the counters say whose clicks they have, and whether any are missing
+// (docs/adr/0028-live-view-of-nodes.md).
 package live

@@ -39,6 +39,8 @@ type Counters struct {
 	Total   int64     `json:"total"`   // all three
 	Shown   int64     `json:"shown"`   // how many of them came as EventClick
 	LagMs   int64     `json:"lag_ms"`  // clicks of this age are being read; 0: the view is up to date
+	Nodes   int       `json:"nodes"`   // whose clicks are in it
+	Partial bool      `json:"partial"` // clicks of other nodes are missing, or may be
 }
 
 type feedKey struct {
@@ -51,17 +53,23 @@ type feed struct {
 	key      feedKey
 	boot     string // so that ids of an earlier feed are not taken for its own
 	watchers map[*Watcher]bool
-	left     time.Time // when the last watcher went
+	left     time.Time // when the last watcher went; zero: there was none
 
 	lost  bool // a message EventGap was sent in this second
 	seq   uint64
-	ring  [RingSize]Message // message n is at n % RingSize
-	count Counters
+	ring  *[RingSize]Message // message n is at n % RingSize; nil: nobody has watched
+	count Counters           // of all nodes
+	other others
 }
 
 func newFeed(k feedKey) *feed {
-	return &feed{key: k, boot: strconv.FormatUint(rand.Uint64(), 36), watchers: map[*Watcher]bool{}}
+	return &feed{key: k, boot: newBoot(), watchers: map[*Watcher]bool{}}
 }
+
+func newBoot() string { return strconv.FormatUint(rand.Uint64(), 36) }
+
+// rest forgets the messages: nobody here resumes any more.
+func (f *feed) rest() { f.ring, f.boot, f.seq = nil, newBoot(), 0 }
 
 // clickTag says whether a click has a tag. known: false if it could not be found out.
 type clickTag struct {
@@ -94,39 +102,59 @@ func (f *feed) wants(ev *clicks.Event) bool {
 	return (s.Link == 0 || s.Link == ev.Link) && (s.Campaign == 0 || s.Campaign == ev.Campaign) && (s.Domain == "" || s.Domain == ev.Domain)
 }
 
-// take counts a click and returns its message, or none if the second has shown enough.
+// take counts a click of this node and returns its message, or none if the second has shown enough, or nobody here watches.
 func (f *feed) take(ev *clicks.Event) Message {
 	w := int64(max(ev.Weight, 1))
-	f.count.Total += w
-	switch {
-	case ev.Outcome != clicks.OutcomeRedirect:
-		f.count.Refused += w
-	case ev.Bot != clicks.Human:
-		f.count.Bots += w
-	default:
-		f.count.Clicks += w
+	of := func(c *Counters) {
+		c.Total += w
+		switch {
+		case ev.Outcome != clicks.OutcomeRedirect:
+			c.Refused += w
+		case ev.Bot != clicks.Human:
+			c.Bots += w
+		default:
+			c.Clicks += w
+		}
 	}
-	if f.count.Shown >= MaxSampled {
+	of(&f.count)
+	asked := f.other.takes(of)
+	shows := f.ring != nil && f.count.Shown < MaxSampled && f.other.shownHere < f.other.share
+	if !asked && !shows {
+		return Message{}
+	}
+	row := encode(export.RowOf(ev))
+	if asked {
+		f.other.rows = append(f.other.rows, row)
+	}
+	if !shows {
 		return Message{}
 	}
 	f.count.Shown++
-	return f.message(EventClick, export.RowOf(ev))
+	f.other.shownHere++
+	return f.message(EventClick, row)
 }
 
 // second returns the counters and begins anew.
 func (f *feed) second(now time.Time, lag int64) Message {
-	f.count.T, f.count.LagMs = now.UTC(), lag
-	m := f.message(EventCounters, f.count)
+	var m Message
+	if f.ring != nil {
+		f.count.T, f.count.LagMs = now.UTC(), max(lag, f.count.LagMs)
+		m = f.message(EventCounters, encode(f.count))
+	}
 	f.count, f.lost = Counters{}, false
 	return m
 }
 
-// message makes the next message and keeps it.
-func (f *feed) message(event string, v any) Message {
+func encode(v any) []byte {
 	data, err := json.Marshal(v, json.Deterministic(true))
 	if err != nil { // a text that is not UTF-8, which enrichment repairs
-		data = []byte("{}")
+		return []byte("{}")
 	}
+	return data
+}
+
+// message makes the next message and keeps it.
+func (f *feed) message(event string, data []byte) Message {
 	f.seq++
 	m := Message{ID: fmt.Sprintf("%s-%d", f.boot, f.seq), Event: event, Data: data}
 	f.ring[f.seq%RingSize] = m

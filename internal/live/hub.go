@@ -34,7 +34,7 @@ type Tail interface {
 
 // Options configure a Hub.
 type Options struct {
-	Open   func() (Tail, error) // a tail from now on; required
+	Open   func() (Tail, error) // a tail from now on; nil: this node records no clicks, and shows those of others
 	Tags   TagSource            // for views of a tag; default: there are none
 	Linger time.Duration        // how long a feed outlives its last watcher; default 1 minute
 	Clock  func() time.Time     // default time.Now
@@ -55,6 +55,9 @@ type Hub struct {
 	watchers int
 	running  bool
 	closed   bool
+	net      *network // nil: Join was not called
+	asked    int      // feeds that other hubs have asked for
+	asking   int      // feeds that other hubs are asked for
 }
 
 // New returns a hub. It reads nothing before somebody watches.
@@ -115,16 +118,29 @@ func (h *Hub) Watch(w terse.WorkspaceID, scope analytics.Scope, lastID string) (
 		h.forgetIdle()
 	}
 	f := h.feed(k)
+	if f.ring == nil {
+		f.ring = new([RingSize]Message)
+		if h.net != nil && h.asking < MaxAsked { // now, and again with every second
+			f.other.asks = true
+			h.asking++
+			h.net.post(letter{Asks: []wireKey{wireKeyOf(k)}})
+		}
+	}
 	c := make(chan Message, queue)
 	out := &Watcher{C: c, c: c, f: f, hub: h}
 	f.watchers[out] = true
 	h.watchers++
 	f.resume(out, lastID)
+	h.awake()
+	return out, nil
+}
+
+// awake lets clicks be read. The caller holds mu.
+func (h *Hub) awake() {
 	if !h.running {
 		h.running = true
 		h.wg.Go(h.run)
 	}
-	return out, nil
 }
 
 // Leave ends the watcher. Safe after it was dropped, and twice.
@@ -158,6 +174,7 @@ func (h *Hub) feed(k feedKey) *feed {
 	f := h.feeds[k]
 	if f == nil {
 		f = newFeed(k)
+		f.other.share = h.share()
 		h.feeds[k] = f
 		h.byOwner[k.workspace] = append(h.byOwner[k.workspace], f)
 		if tag := k.scope.Tag; tag != "" {
@@ -184,6 +201,10 @@ func (h *Hub) run() {
 		clear(h.feeds)
 		clear(h.byOwner)
 		clear(h.byTag)
+		h.asked, h.asking = 0, 0
+		if h.net != nil {
+			h.net.sick = h.o.Clock().Add(sickFor)
+		}
 		return
 	}
 	// Somebody may have come between the last look and now.
@@ -194,7 +215,10 @@ func (h *Hub) run() {
 }
 
 func (h *Hub) read() (err error) {
-	tail, err := h.o.Open()
+	var tail Tail = noClicks{}
+	if h.o.Open != nil {
+		tail, err = h.o.Open()
+	}
 	if err != nil {
 		return fmt.Errorf("open the tail of clicks: %w", err)
 	}
@@ -268,6 +292,7 @@ func (h *Hub) take(ev *clicks.Event, tags []clickTag) {
 		case f.key.scope.Tag == "" || f.tagged(tags):
 			h.send(f, f.take(ev))
 		case f.unknown(tags):
+			f.other.gap = true
 			h.send(f, f.gap())
 		}
 	}
@@ -278,11 +303,21 @@ func (h *Hub) take(ev *clicks.Event, tags []clickTag) {
 func (h *Hub) second(now time.Time, lag int64) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for k, f := range h.feeds {
+	for _, f := range h.feeds {
+		h.mark(f, now)
 		h.send(f, f.second(now, lag))
-		if len(f.watchers) == 0 && now.Sub(f.left) > h.o.Linger {
+	}
+	h.report(now, lag)
+	for k, f := range h.feeds {
+		if len(f.watchers) > 0 || now.Sub(f.left) <= h.o.Linger {
+			continue
+		}
+		if f.other.asked.IsZero() {
 			delete(h.feeds, k)
 			h.forget(f)
+		} else if f.ring != nil { // others watch it
+			h.stopAsking(f)
+			f.rest()
 		}
 	}
 	return len(h.feeds) > 0
@@ -291,15 +326,24 @@ func (h *Hub) second(now time.Time, lag int64) bool {
 // forgetIdle forgets the feeds that nobody watches. The caller holds mu.
 func (h *Hub) forgetIdle() {
 	for k, f := range h.feeds {
-		if len(f.watchers) == 0 {
+		if len(f.watchers) == 0 && f.other.asked.IsZero() {
 			delete(h.feeds, k)
 			h.forget(f)
 		}
 	}
 }
 
+// stopAsking no longer asks others for a feed.
+func (h *Hub) stopAsking(f *feed) {
+	if f.other.asks {
+		f.other.asks = false
+		h.asking--
+	}
+}
+
 // forget removes a feed from its workspace.
 func (h *Hub) forget(f *feed) {
+	h.stopAsking(f)
 	if of := h.byTag[f.key.workspace]; f.key.scope.Tag != "" {
 		if of[f.key.scope.Tag]--; of[f.key.scope.Tag] == 0 {
 			delete(of, f.key.scope.Tag)
@@ -333,3 +377,15 @@ func (h *Hub) send(f *feed, m Message) {
 		}
 	}
 }
+
+// noClicks is the tail of a node that records none.
+type noClicks struct{}
+
+func (noClicks) Next(context.Context, int, func(*clicks.Event) error) (int, error) { return 0, nil }
+
+func (noClicks) Wait(ctx context.Context) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (noClicks) Close() error { return nil }
