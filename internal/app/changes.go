@@ -77,16 +77,20 @@ func (s *server) openChanges(ctx context.Context) error {
 		defer bus.Close()
 		return hub.Stop(ctx)
 	})
-	return s.openLinkCache(o, hub)
+	return s.openLinkCache(ctx, o, hub)
 }
 
 // openLinkCache makes the second level of the cache of links, if there is one. Until followChanges was called everybody asks
 // the store.
-func (s *server) openLinkCache(o redisbus.Options, hub *changes.Hub) error {
+func (s *server) openLinkCache(ctx context.Context, o redisbus.Options, hub *changes.Hub) error {
 	if !s.cfg.Redis.LinkCache {
 		return nil
 	}
-	remote, err := redisbus.NewLinks(o)
+	secret, err := nodeSecret(ctx, s.store)
+	if err != nil {
+		return err
+	}
+	remote, err := redisbus.NewLinks(redisbus.LinksOptions{Options: o, Secret: secret, Log: s.log})
 	if err != nil {
 		return err
 	}
@@ -97,7 +101,7 @@ func (s *server) openLinkCache(o redisbus.Options, hub *changes.Hub) error {
 		remote.Close()
 		return err
 	}
-	s.registry.MustRegister(c)
+	s.registry.MustRegister(c, remote.Refused())
 	s.linkCache.Store(c)
 	s.engine.late.above(c.Above)
 	s.onStop("link cache", func(context.Context) error {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/rueidis"
 
 	"github.com/terselink/terse"
@@ -15,30 +17,56 @@ import (
 
 // Links keeps the entries of a link cache. It implements linkcache.Remote.
 //
-//	PREFIX:{INSTANCE}:1:links        hash: e the epoch, w the position, f the position behind which changes are forgotten,
+//	PREFIX:{INSTANCE}:2:links        hash: e the epoch, w the position, f the position behind which changes are forgotten,
 //	                                 and the version of every link that has changed since then, by number
-//	PREFIX:{INSTANCE}:1:link:NUMBER  the epoch, the version, the link
-//	PREFIX:{INSTANCE}:1:name:NAME    the number of a link
+//	PREFIX:{INSTANCE}:2:link:NUMBER  the epoch, the version, the signature, the link
+//	PREFIX:{INSTANCE}:2:name:NAME    the number of a link
 //
-// The 1 is linksFormat.
+// The 2 is linksFormat.
+//
+// A signature is over the number, the epoch, the version and the link, so nobody who writes to the server sends visitors where no link has
+// led. What is not signed costs reads of the store, or has an earlier version of a link served: positions, names, and which
+// of the versions that a node has signed is there.
 //
 // Numbers, versions and positions are 16 hexadecimal digits, so that they compare as text. What belongs together is in one
 // key: if the server evicts it, everything is gone, and nothing is half known.
 type Links struct {
 	conn
 	state, link, name string // keys, and what they begin with
+	seal              sealer
+	bad               *refusals
+}
+
+// LinksOptions configure a Links. Every field is required.
+type LinksOptions struct {
+	Options
+	// Secret is what all nodes of the instance know, and nobody else: entries are signed with what follows from it.
+	Secret []byte
+	Log    *slog.Logger
 }
 
 // NewLinks reads the options; nothing is connected before State.
-func NewLinks(o Options) (*Links, error) {
+func NewLinks(o LinksOptions) (*Links, error) {
 	option, err := clientOption(o.URL)
 	if err != nil {
 		return nil, err
 	}
 	option.AlwaysPipelining = true                                  // else the deadline of a command that is sent alone closes the connection, which all share
 	base := o.Prefix + ":{" + o.Instance + "}:" + linksFormat + ":" // in a cluster all of it is at one node
-	return &Links{conn: newConn(option), state: base + "links", link: base + "link:", name: base + "name:"}, nil
+	seal, err := sealerFor(o.Secret, linksLabel+base)
+	if err != nil {
+		return nil, err
+	}
+	return &Links{
+		conn: newConn(option), state: base + "links", link: base + "link:", name: base + "name:", seal: seal,
+		bad: refusalsOf(o.Log, "the link cache", prometheus.CounterOpts{
+			Name: "terse_link_cache_refused_total", Help: "Entries of the link cache that no node of this instance has signed; the store was asked.",
+		}, sealedLink),
+	}, nil
 }
+
+// Refused counts what was not signed by a node.
+func (l *Links) Refused() prometheus.Collector { return l.bad.count }
 
 // connected returns the client without making one.
 func (l *Links) connected() (rueidis.Client, error) {
@@ -53,13 +81,17 @@ func (l *Links) connected() (rueidis.Client, error) {
 const (
 	// linksFormat grows with everything that an older process would lose of a link or misread: it would keep a link without the
 	// fields that it does not know, under the same version. Formats know nothing of each other.
-	linksFormat = "1"
+	linksFormat = "2"
+	// linksLabel tells the key from others that follow from the same secret.
+	linksLabel = "terse links 1 "
+	sealedLink = "link"
 	// stateFor is how long a state lives that nobody keeps up to date: well below the day for which stores remember changes.
 	stateFor = 12 * time.Hour
 	// maxNoted is how many changed links the state remembers, at some 80 bytes each.
 	maxNoted = 10_000
-	// epochBytes and versionBytes are the head of an entry.
+	// epochBytes and versionBytes begin an entry, headBytes are all before the link.
 	epochBytes, versionBytes = 16, 16
+	headBytes                = epochBytes + versionBytes + macSize
 )
 
 var (
@@ -150,10 +182,21 @@ func (l *Links) get(ctx context.Context, n string) (linkcache.State, []byte, boo
 		return st, nil, true, nil
 	case err != nil:
 		return st, nil, false, fmt.Errorf("get a link: %w", err)
-	case len(b) < epochBytes+versionBytes || string(b[:epochBytes]) != st.Epoch:
+	case len(b) < headBytes || string(b[:epochBytes]) != st.Epoch:
 		return st, nil, true, nil
 	}
-	return st, b[epochBytes+versionBytes:], true, nil
+	head, mac, link := b[:epochBytes+versionBytes], b[epochBytes+versionBytes:headBytes], b[headBytes:]
+	if !l.seal.verify(rueidis.BinaryString(mac), sealedLink, n, rueidis.BinaryString(head), rueidis.BinaryString(link)) {
+		l.bad.add(sealedLink)
+		return st, nil, true, nil
+	}
+	return st, link, true, nil
+}
+
+// entry returns what is kept of a link.
+func (l *Links) entry(n, epoch, version string, link []byte) string {
+	head := epoch + version
+	return head + l.seal.sign(sealedLink, n, head, rueidis.BinaryString(link)) + rueidis.BinaryString(link)
 }
 
 func stateOf(r rueidis.RedisResult) (st linkcache.State, ok bool, err error) {
@@ -211,7 +254,7 @@ func (l *Links) Put(ctx context.Context, epoch string, entries []linkcache.Entry
 		if e.Named != nil {
 			keys = append(keys, l.name+string(e.Named))
 		}
-		calls[i] = rueidis.LuaExec{Keys: keys, Args: []string{epoch, hex(e.Read), version, n, epoch + version + string(e.Link), milliseconds(e.For)}}
+		calls[i] = rueidis.LuaExec{Keys: keys, Args: []string{epoch, hex(e.Read), version, n, l.entry(n, epoch, version, e.Link), milliseconds(e.For)}}
 	}
 	for _, r := range putScript.ExecMulti(ctx, c, calls...) {
 		kept, callErr := r.AsInt64()

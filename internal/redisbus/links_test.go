@@ -3,7 +3,9 @@ package redisbus
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -99,10 +101,16 @@ type node struct {
 	told  map[terse.LinkNumber]uint64
 }
 
+func newLinks(url, prefix string) (*Links, error) {
+	return NewLinks(LinksOptions{
+		Options: Options{URL: url, Prefix: prefix, Instance: "i"}, Secret: make([]byte, 32), Log: slog.New(slog.DiscardHandler),
+	})
+}
+
 // newNode starts a node, which has followed the feed to where it is now.
 func newNode(t *testing.T, s *shelf, url, prefix string) *node {
 	t.Helper()
-	links, err := NewLinks(Options{URL: url, Prefix: prefix, Instance: "i"})
+	links, err := newLinks(url, prefix)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -342,6 +350,63 @@ func TestLinkCacheLateWrite(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestLinkCacheForged: an entry that no node has signed, that is of another link, or that was changed is not served; the store is asked, and
+// what it says is kept again.
+func TestLinkCacheForged(t *testing.T) {
+	url := testengine.Address(t, testengine.Redis)
+	s, prefix, links := world(t, url, 2)
+	a := newNode(t, s, url, prefix)
+	for i := range links {
+		a.served(&links[i])
+	}
+	c, err := a.links.connected()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := func(i int) string { return a.links.link + number(links[i].Number) }
+	get := func(i int) string {
+		t.Helper()
+		b, err := c.Do(t.Context(), c.B().Get().Key(key(i)).Build()).ToString()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	own, other := get(0), get(1)
+	forger, err := NewLinks(LinksOptions{Options: Options{URL: url, Prefix: prefix, Instance: "i"}, Secret: []byte("another secret of 32 bytes, or so"), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer forger.Close()
+	elsewhere := strings.Replace(own[headBytes:], "example.com", "example.net", 1)
+	later := own[:epochBytes] + hex(9)
+	for what, entry := range map[string]string{
+		"another destination": own[:headBytes] + elsewhere,
+		"no signature":        own[:epochBytes+versionBytes] + elsewhere,
+		"another secret":      forger.entry(number(links[0].Number), own[:epochBytes], own[epochBytes:epochBytes+versionBytes], []byte(elsewhere)),
+		"another link":        other,
+		"a later version":     later + own[epochBytes+versionBytes:],
+		"cut":                 own[:headBytes],
+	} {
+		before := value(t, a.links.bad.count.WithLabelValues(sealedLink))
+		if err := c.Do(t.Context(), c.B().Set().Key(key(0)).Value(entry).Build()).Error(); err != nil {
+			t.Fatal(err)
+		}
+		if _, link, ok, err := a.links.Get(t.Context(), links[0].Number); link != nil || !ok || err != nil {
+			t.Errorf("%s: %s is served, %v, %v", what, link, ok, err)
+		}
+		if n := value(t, a.links.bad.count.WithLabelValues(sealedLink)); n != before+1 {
+			t.Errorf("%s: refused %v times", what, n-before)
+		}
+	}
+	if err := c.Do(t.Context(), c.B().Set().Key(key(0)).Value(own[:headBytes]+elsewhere).Build()).Error(); err != nil {
+		t.Fatal(err)
+	}
+	if got := a.served(&links[0]); got != destinationOf(0, 1) {
+		t.Errorf("afterwards: %s", got)
 	}
 }
 
