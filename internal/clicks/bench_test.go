@@ -7,6 +7,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/terselink/terse"
 	"github.com/terselink/terse/internal/agent"
 )
 
@@ -78,9 +79,14 @@ func BenchmarkWriter(b *testing.B) {
 	for _, bb := range []struct {
 		name string
 		n    int
-	}{{"100", 100}, {"500", 500}, {"4000", 4000}} {
+		kept func(terse.WorkspaceID) Kept
+	}{
+		{"100", 100, keepsAll}, {"500", 500, keepsAll}, {"4000", 4000, keepsAll}, // the clicks are of a workspace that keeps nothing
+		{"4000-kept", 4000, func(terse.WorkspaceID) Kept { return Kept{UserAgent: true, Network: true} }},
+	} {
 		b.Run(bb.name, func(b *testing.B) {
 			w, buf := benchWriter(b, bb.n)
+			w.r.o.Kept = bb.kept
 			b.ReportAllocs()
 			var bytes int
 			rounds := 0

@@ -52,7 +52,7 @@ type Click struct {
 	Rule        uint8  // 0 default, else rule or variant n
 	Outcome     Outcome
 	Flags       Flag
-	IP          netip.Addr // never reaches the disk
+	IP          netip.Addr // never reaches the disk; its network does where the workspace keeps that (Options.Kept)
 	UserAgent   []byte
 	Referrer    []byte
 	Language    []byte // Accept-Language
@@ -118,6 +118,8 @@ type Event struct {
 	UTMContent  string
 	Weight      uint16 // 1, or 1/p when sampled
 	Node        string
+	UserAgent   string // whole, at most 512 bytes; "" unless the workspace keeps it
+	IP          string // the network of the address, "203.0.113.0/24" or "2001:db8:1::/48"; "" unless the workspace keeps it
 }
 
 // NewClickID returns the id of a click at a time, of 74 random bits.

@@ -86,7 +86,7 @@ func open(tb testing.TB, o Options) *Recorder {
 // copied is a Raw that owns its bytes.
 func copied(r *Raw) Raw {
 	c := *r
-	for _, p := range []*[]byte{&c.Country, &c.Region, &c.City, &c.Domain, &c.Code, &c.Destination, &c.UserAgent, &c.Language, &c.Platform, &c.Referrer, &c.Query} {
+	for _, p := range []*[]byte{&c.Country, &c.Region, &c.City, &c.Domain, &c.Code, &c.Destination, &c.UserAgent, &c.Language, &c.Platform, &c.Referrer, &c.Query, &c.Network} {
 		*p = bytes.Clone(*p)
 	}
 	return c

@@ -32,6 +32,8 @@ type Enricher struct {
 	languages memo[string]
 	referrers memo[referrer]
 	places    map[[2]byte]string
+	agents    memo[string] // whole, of workspaces that keep them
+	networks  memo[string]
 }
 
 // domainText is the domain of a click: its text, and the host that referrals
@@ -72,6 +74,8 @@ func NewEnricher(o EnricherOptions) (*Enricher, error) {
 		languages: newMemo(someTexts, primaryLanguage),
 		referrers: newMemo(someTexts, tables.parse),
 		places:    map[[2]byte]string{},
+		agents:    newMemo(someTexts, cleanText),
+		networks:  newMemo(someTexts, networkText),
 	}, nil
 }
 
@@ -89,6 +93,12 @@ func (e *Enricher) Enrich(raw *Raw, ev *Event) {
 		Country:  e.country(raw.Country),
 		Region:   e.texts.get(raw.Region),
 		City:     e.texts.get(raw.City),
+	}
+	if raw.KeepsAgent {
+		ev.UserAgent = e.agents.get(raw.UserAgent)
+	}
+	if len(raw.Network) > 0 {
+		ev.IP = e.networks.get(raw.Network)
 	}
 	if raw.Flags&FlagQR != 0 {
 		ev.Trigger = "qr"

@@ -54,6 +54,8 @@ type record struct {
 	destination []byte // cut
 	referrer    []byte // cut
 	query       []byte // cut
+	keepAgent   bool
+	network     []byte // appendNetwork, or empty
 }
 
 // groupBuilder encodes one group after the other. The texts of a group that
@@ -67,6 +69,7 @@ type groupBuilder struct {
 	entries    int
 	dict       []byte // uvarint size, bytes, and so on
 	records    []byte
+	kept       keptList
 	n          int
 	base       terse.Millis
 	lastLink   terse.LinkNumber
@@ -101,7 +104,9 @@ func (g *groupBuilder) add(r *record) (id [16]byte) {
 		g.generation++
 		g.dict, g.records = g.dict[:0], g.records[:0]
 		g.entries, g.lastLink, g.base = 0, 0, r.at
+		g.kept = keptList{b: g.kept.b[:0]}
 	}
+	g.kept.add(g.n, r)
 	g.n++
 	id, flags, seq := g.identify(r)
 	meta := uint8(r.outcome) & metaOutcome
@@ -207,7 +212,14 @@ func (g *groupBuilder) intern(s []byte) uint64 {
 
 // appendGroup finishes the group and appends it to dst.
 func (g *groupBuilder) appendGroup(dst []byte) []byte {
-	raw := binary.LittleEndian.AppendUint64(g.raw[:0], g.ids.run)
+	run := g.ids.run
+	if len(g.kept.b) > 0 {
+		run |= keptBit
+		g.entries++
+		g.dict = binary.AppendUvarint(g.dict, uint64(len(g.kept.b)))
+		g.dict = append(g.dict, g.kept.b...)
+	}
+	raw := binary.LittleEndian.AppendUint64(g.raw[:0], run)
 	raw = binary.AppendUvarint(raw, uint64(g.base))
 	raw = binary.AppendUvarint(raw, uint64(g.entries))
 	raw = binary.AppendUvarint(raw, uint64(len(g.dict)))
@@ -292,6 +304,7 @@ type groupReader struct {
 	run      uint64 // of idsCounted
 	index    uint64 // of idsHashed
 	k0, k1   uint64
+	kept     keptReader
 	base     int64
 	lastLink uint64
 	buf8     [8]byte // scratch of the id hash
@@ -332,6 +345,15 @@ func (g *groupReader) reset(info groupInfo, stored []byte) error {
 	}
 	if dict.bad || len(dict.b) != 0 {
 		return errDamaged
+	}
+	g.kept = keptReader{}
+	if g.ids == idsCounted && g.run&keptBit != 0 {
+		last := len(g.spans) - 1
+		if last < 0 {
+			return errDamaged
+		}
+		g.run &^= keptBit
+		g.kept, g.spans = newKeptReader(g.spans[last]), g.spans[:last]
 	}
 	g.base, g.lastLink, g.index = int64(base), 0, 0
 	g.records, g.left = d.b, info.records
@@ -397,7 +419,11 @@ func (g *groupReader) next(r *Raw) error {
 	r.Flags &^= flagID | flagSeq
 	var ok bool
 	r.UserAgent, r.Language, r.Platform, ok = splitClient(client)
-	if d.bad || !ok || at < 0 || workspace > 1<<31-1 || r.Link >= 1<<63 {
+	r.KeepsAgent, r.Network = false, nil
+	if g.kept.more {
+		g.kept.next(r)
+	}
+	if d.bad || g.kept.d.bad || !ok || at < 0 || workspace > 1<<31-1 || r.Link >= 1<<63 {
 		return errDamaged
 	}
 	r.ID = id

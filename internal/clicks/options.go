@@ -42,7 +42,10 @@ type Options struct {
 	Clock        func() time.Time // default time.Now
 	Geo          *geo.DB          // nil: no countries
 	Salts        SaltSource       // nil: every visitor is 0
-	Log          *slog.Logger     // default: discarded
+	// Kept tells, from memory and without waiting, what a workspace keeps of its visitors; it is asked for clicks as they
+	// are written. nil: nothing.
+	Kept func(terse.WorkspaceID) Kept
+	Log  *slog.Logger // default: discarded
 }
 
 // NodeName returns as much of a name as Options.Node takes, in whole characters.

@@ -15,7 +15,7 @@ import (
 	"github.com/terselink/terse"
 )
 
-// Raw is one decoded spool record: a Click without its address. Its slices are
+// Raw is one decoded spool record: a Click without its address, of which its network is there if the workspace keeps that. Its slices are
 // borrowed: they are valid until the function they were given to returns.
 type Raw struct {
 	ID          [16]byte // UUIDv7
@@ -40,6 +40,8 @@ type Raw struct {
 	Platform    []byte // Sec-CH-UA-Platform
 	Referrer    []byte // without query and fragment
 	Query       []byte // tracking parameters only
+	KeepsAgent  bool   // the workspace keeps the User-Agent in its events
+	Network     []byte // 3 bytes of an IPv4 address or 6 of an IPv6, or empty
 	Node        string // name of the node that recorded it
 }
 
@@ -262,7 +264,7 @@ func (r *Reader) check(info groupInfo, stored []byte) error {
 			return err
 		}
 	}
-	if len(r.group.records) != 0 {
+	if len(r.group.records) != 0 || r.group.kept.more {
 		return errDamaged
 	}
 	return nil

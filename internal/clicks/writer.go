@@ -33,8 +33,11 @@ type writer struct {
 	scratch []byte    // a copy of pending for the file
 	counts  []int     // the records of each pending group: for the counters
 	totals  totals
-	stood   uint64 // clicks that records of pending groups stand for, beside themselves: totals
-	place   []byte // scratch
+	stood   uint64            // clicks that records of pending groups stand for, beside themselves: totals
+	place   []byte            // scratch
+	network []byte            // scratch
+	keptOf  terse.WorkspaceID // whose kept is; 0: asked anew in every round
+	kept    Kept
 	cut     []byte // scratch of filtered queries
 	sampler uint64
 
@@ -130,6 +133,7 @@ func (w *writer) round() (any bool) {
 	}
 	now := w.r.o.Clock()
 	w.visitor.refresh()
+	w.keptOf = 0
 	rung := rungOf(w.r.dirBytes.Load(), w.r.o.MaxBytes)
 	if w.totalsDue(rung, now) {
 		w.writeTotals()
@@ -187,6 +191,10 @@ func (w *writer) encode(b []byte, now int64, at rung) {
 		rec.country, rec.place = "", nil
 		if w.r.o.Geo != nil {
 			w.locate(&rec)
+		}
+		rec.keepAgent, rec.network = false, nil
+		if w.r.o.Kept != nil {
+			w.keep(&rec)
 		}
 		w.cut = w.cut[:0]
 		rec.referrer = cutQuery(s.referrer)
