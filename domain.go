@@ -85,4 +85,40 @@ type WorkspaceSettings struct {
 	// Interstitials lets links show people a page before the destination: with pixels, or around it.
 	Interstitials bool     `json:"interstitials,omitempty"`
 	AppSchemes    []string `json:"app_schemes,omitempty"` // that links may open apps with; lower case, sorted
+	// What is kept of visitors beyond what every click has, from the moment that it is switched on, in clicks alone.
+	StoreUA bool    `json:"store_ua,omitempty"` // the whole User-Agent
+	StoreIP StoreIP `json:"store_ip,omitempty"`
+}
+
+// IsZero reports whether nothing is switched on.
+func (s *WorkspaceSettings) IsZero() bool {
+	return !s.Interstitials && len(s.AppSchemes) == 0 && !s.StoreUA && s.StoreIP == StoreIPNo
+}
+
+// StoreIP says which part of a visitor's address is kept with a click.
+type StoreIP string
+
+// The parts that can be kept. There is no way to keep a whole address.
+const (
+	StoreIPNo        StoreIP = ""          // none; people write "no"
+	StoreIPTruncated StoreIP = "truncated" // /24 of IPv4, /48 of IPv6
+)
+
+// ParseStoreIP returns what people call "no" or "truncated"; false for everything else.
+func ParseStoreIP(s string) (StoreIP, bool) {
+	switch s {
+	case "no":
+		return StoreIPNo, true
+	case string(StoreIPTruncated):
+		return StoreIPTruncated, true
+	}
+	return StoreIPNo, false
+}
+
+// String returns "no" or "truncated".
+func (s StoreIP) String() string {
+	if s == StoreIPNo {
+		return "no"
+	}
+	return string(s)
 }

@@ -193,6 +193,8 @@ type Workspace struct {
 	DefaultDomain string     `json:"default_domain,omitzero"`
 	Interstitials bool       `json:"interstitials"` // its links may show people a page before the destination
 	AppSchemes    []string   `json:"app_schemes"`   // that its links may open apps with
+	StoreUA       bool       `json:"store_ua"`      // its clicks keep the whole User-Agent
+	StoreIP       string     `json:"store_ip"`      // what they keep of the address: no or truncated
 	CreatedAt     time.Time  `json:"created_at,omitzero"`
 	Retention     *Retention `json:"retention,omitzero"` // nil: as the instance says
 }
@@ -225,6 +227,8 @@ type WorkspacePatch struct {
 	Name          Change[string]    `json:"name,omitzero"`
 	Interstitials Change[bool]      `json:"interstitials,omitzero"`
 	AppSchemes    Change[[]string]  `json:"app_schemes,omitzero"`
+	StoreUA       Change[bool]      `json:"store_ua,omitzero"`
+	StoreIP       Change[string]    `json:"store_ip,omitzero"` // no or truncated
 	Retention     Change[Retention] `json:"retention,omitzero"`
 }
 

@@ -12,7 +12,7 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// Click is one decision about a visitor. No field holds an address. "" is unknown or none.
+// Click is one decision about a visitor. No field holds a whole address. "" is unknown or none.
 type Click struct {
 	ID             string    `json:"id"`
 	Ts             time.Time `json:"ts"`
@@ -49,6 +49,8 @@ type Click struct {
 	UTMContent     string    `json:"utm_content"`
 	Weight         int       `json:"weight"` // clicks that the row stands for
 	Node           string    `json:"node"`
+	UserAgent      string    `json:"user_agent"` // "" unless the workspace has store_ua
+	IP             string    `json:"ip"`         // the network of the address; "" unless the workspace has store_ip
 }
 
 // Clicks yields the clicks that the summary of the query counts, newest first. Of the query only

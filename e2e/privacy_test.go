@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -21,7 +22,8 @@ import (
 )
 
 // TestNoAddressOnDisk searches everything that a server keeps for the addresses of its visitors, in every form that a
-// program would write them in, and for salts that are older than 48 hours.
+// program would write them in, and for salts that are older than 48 hours. One workspace keeps networks of addresses: of its
+// visitors these are there, and the whole addresses are not.
 func TestNoAddressOnDisk(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 	if err := os.MkdirAll(data, 0o700); err != nil {
@@ -76,6 +78,8 @@ func TestNoAddressOnDisk(t *testing.T) {
 	if err != nil || sum.Visitors < int64(len(v4)+len(v6)) {
 		t.Errorf("%d visitors, %v: the server did not see the addresses", sum.Visitors, err)
 	}
+	cut := visitKept(t, s, c)
+	v4, v6 = append(v4, cut.v4...), append(v6, cut.v6...)
 	if err := s.Stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +102,10 @@ func TestNoAddressOnDisk(t *testing.T) {
 		bytes16[a] = b[:]
 		bytes16[a+", its network"] = b[:8]
 	}
-	found, files := false, 0
+	for _, network := range cut.off {
+		text[network+", which nobody keeps any more"] = []byte(network)
+	}
+	found, files, networks := false, 0, false
 	search := func(name string, content []byte) {
 		for _, list := range []map[string][]byte{text, bytes16} {
 			for what, b := range list {
@@ -130,6 +137,7 @@ func TestNoAddressOnDisk(t *testing.T) {
 		files++
 		for _, payload := range spoolPayloads(t, content) {
 			found = found || bytes.Contains(payload, []byte(control))
+			networks = networks || bytes.Contains(payload, cut.inSpool)
 			search(strings.TrimPrefix(p, data)+", decompressed", payload)
 		}
 		if filepath.Base(p) == "salts.json" && !bytes.Contains(content, []byte(hex.EncodeToString(today))) {
@@ -147,9 +155,91 @@ func TestNoAddressOnDisk(t *testing.T) {
 			t.Errorf("was not searched: %v", err)
 		}
 	}
+	if !networks {
+		t.Error("the network that a workspace keeps was not found in the spool")
+	}
 	if !found {
 		t.Errorf("the search found nothing at all in %d files", files)
 	}
+}
+
+// keptVisits are visits to a link of a workspace that keeps User-Agents and networks for a while.
+type keptVisits struct {
+	v4, v6  []string // whole addresses, which must be nowhere
+	off     []string // networks of visitors who came after it was switched off, which must be nowhere
+	inSpool []byte   // of the network of a visitor who came before
+}
+
+// visitKept makes a workspace, lets it keep what can be kept, and sends visitors before, while and after.
+func visitKept(t *testing.T, s *proc.Server, c *client.Client) keptVisits {
+	t.Helper()
+	w, err := c.CreateWorkspace(t.Context(), "keeps networks")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err = client.New(client.Options{Server: s.URL(""), Key: proc.Key, Workspace: w.ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	link, err := c.CreateLink(t.Context(), client.NewLink{Destination: "https://example.com/kept"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const agent = agentPhone + " privacy-kept-5a2c"
+	visits, events := 0, []*client.Click{}
+	visit := func(addresses ...string) {
+		t.Helper()
+		for _, a := range addresses {
+			v := newVisitor(s, "User-Agent", agent, "X-Forwarded-For", a)
+			_, _, err := v.look("GET", pathOf(link.ShortURL))
+			v.close()
+			if err != nil {
+				t.Fatal(err)
+			}
+			visits++
+		}
+		// So the writer has seen them before the setting changes.
+		until(t, 3*time.Minute, "the visits of the workspace are there", func() bool {
+			events = events[:0]
+			for ev, err := range c.Clicks(t.Context(), client.Query{Period: "24h", All: true, Bots: "include"}) {
+				if err != nil {
+					return false
+				}
+				events = append(events, ev)
+			}
+			return len(events) == visits
+		})
+	}
+	set := func(ua bool, ip string) {
+		t.Helper()
+		if _, err := c.UpdateWorkspace(t.Context(), w.ID, client.WorkspacePatch{StoreUA: client.Set(ua), StoreIP: client.Set(ip)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before, after := []string{"83.171.246.51", "178.92.163.207"}, []string{"94.217.138.166", "212.83.179.245"}
+	out := keptVisits{
+		v4:      []string{"77.188.231.59", "146.52.97.204", "203.194.61.118"},
+		v6:      []string{"2001:db8:41e7:b05c:93d2:6f1a:c8e4:2b97"},
+		off:     []string{"83.171.246.0", "178.92.163.0", "94.217.138.0", "212.83.179.0"},
+		inSpool: []byte{77, 188, 231},
+	}
+	visit(before...)
+	set(true, "truncated")
+	visit(append(append([]string{}, out.v4...), out.v6...)...)
+	set(false, "no")
+	visit(after...)
+	got := map[[2]string]int{}
+	for _, ev := range events {
+		got[[2]string{ev.UserAgent, ev.IP}]++
+	}
+	want := map[[2]string]int{
+		{}: 4, {agent, "77.188.231.0/24"}: 1, {agent, "146.52.97.0/24"}: 1, {agent, "203.194.61.0/24"}: 1, {agent, "2001:db8:41e7::/48"}: 1,
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("the clicks have %v, want %v", got, want)
+	}
+	out.v4 = append(append(out.v4, before...), after...)
+	return out
 }
 
 // spoolPayloads returns what the groups of a segment of the spool hold, decompressed (docs/format/spool.md);

@@ -16,6 +16,8 @@ type Workspace struct {
 	DefaultDomain *string    `json:"default_domain" doc:"The host that links go to if they name none; null means the instance's default."`
 	Interstitials bool       `json:"interstitials" doc:"Its links may show people a page before the destination."`
 	AppSchemes    []string   `json:"app_schemes" doc:"The schemes that its links may open apps with."`
+	StoreUA       bool       `json:"store_ua" doc:"Its clicks keep the whole User-Agent."`
+	StoreIP       string     `json:"store_ip" enum:"no,truncated" doc:"What its clicks keep of the address: nothing, or its network, /24 of IPv4 and /48 of IPv6."`
 	Retention     *Retention `json:"retention" doc:"How long clicks are kept one by one; null: as the instance says."`
 	CreatedAt     time.Time  `json:"created_at"`
 }
@@ -89,6 +91,7 @@ func (s *Server) registerAccess() {
 func showWorkspace(w *terse.Workspace) *Workspace {
 	out := &Workspace{
 		ID: w.ID.String(), Name: w.Name, DefaultDomain: orNull(w.DefaultDomain), Interstitials: w.Interstitials, AppSchemes: []string{}, CreatedAt: w.CreatedAt.Time(),
+		StoreUA: w.StoreUA, StoreIP: w.StoreIP.String(),
 	}
 	if w.AppSchemes != nil {
 		out.AppSchemes = w.AppSchemes
@@ -201,6 +204,8 @@ func (s *Server) updateWorkspace(ctx context.Context, c *call, in *struct {
 		Name          Optional[string]    `json:"name,omitempty"`
 		Interstitials Optional[bool]      `json:"interstitials,omitempty" doc:"Lets links show people a page with pixels, or with the destination in a frame. Off unless it is switched on."`
 		AppSchemes    Optional[[]string]  `json:"app_schemes,omitempty" doc:"Schemes such as myapp that links may open apps with, at most 50; null: none."`
+		StoreUA       Optional[bool]      `json:"store_ua,omitempty" doc:"Keeps the whole User-Agent with each new click. Off unless it is switched on."`
+		StoreIP       Optional[string]    `json:"store_ip,omitempty" doc:"no, which is the default, or truncated: keeps the network of the address with each new click, /24 of IPv4 and /48 of IPv6."`
 		Retention     Optional[Retention] `json:"retention,omitempty" doc:"How long clicks are kept one by one, in force within a minute; null: as the instance says."`
 	}
 }) (*struct{ Body *Workspace }, error) {
@@ -210,6 +215,11 @@ func (s *Server) updateWorkspace(ctx context.Context, c *call, in *struct {
 	}
 	p := auth.WorkspacePatch{
 		Name: in.Body.Name.pointer(), Interstitials: in.Body.Interstitials.pointer(), AppSchemes: in.Body.AppSchemes.pointer(),
+		StoreUA: in.Body.StoreUA.pointer(), StoreIP: in.Body.StoreIP.pointer(),
+	}
+	if in.Body.StoreIP.Null {
+		no := terse.StoreIPNo.String()
+		p.StoreIP = &no
 	}
 	if r := in.Body.Retention; r.Set {
 		var own *terse.Retention

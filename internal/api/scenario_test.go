@@ -200,6 +200,12 @@ var scenarios = []struct {
 		{method: "PATCH", path: "/api/v1/workspaces/ws_0000000000001", body: `{"retention":{"raw_days":-1}}`},
 		{method: "PATCH", path: "/api/v1/workspaces/ws_0000000000001", body: `{"retention":null}`},
 	}},
+	{"visitors_kept", []request{
+		{method: "PATCH", path: "/api/v1/workspaces/ws_0000000000001", body: `{"store_ua":true,"store_ip":"truncated"}`},
+		{method: "PATCH", path: "/api/v1/workspaces/ws_0000000000001", body: `{"store_ip":"full"}`},
+		{method: "PATCH", path: "/api/v1/workspaces/ws_0000000000001", body: `{"store_ua":"yes"}`},
+		{method: "PATCH", path: "/api/v1/workspaces/ws_0000000000001", body: `{"store_ua":null,"store_ip":null}`},
+	}},
 	{"exports", []request{
 		{method: "POST", path: "/api/v1/exports", body: `{"format":"parquet","from":"2026-11-02T00:00:00Z","to":"2026-11-09T00:00:00Z","filters":["is,country,DE"],"all":true}`},
 		{method: "GET", path: "/api/v1/exports/$id"},

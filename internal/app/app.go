@@ -402,7 +402,7 @@ func (s *server) openClicks(ctx context.Context) error {
 	spool := filepath.Join(s.cfg.Data, spoolDir)
 	s.recorder, err = clicks.Open(clicks.Options{
 		Dir: spool, Node: clicks.NodeName(s.nodeName("")), BufferBytes: int(s.cfg.Clicks.BufferBytes), SyncEvery: s.cfg.Clicks.SyncEvery, Durability: durability,
-		MaxBytes: int64(s.cfg.Clicks.MaxBytes), Geo: s.places, Salts: s.salts, Log: s.log,
+		MaxBytes: int64(s.cfg.Clicks.MaxBytes), Geo: s.places, Salts: s.salts, Kept: s.kept, Log: s.log,
 	})
 	if err != nil {
 		return fmt.Errorf("open click spool: %w", err)
@@ -435,6 +435,16 @@ func (s *server) openClicks(ctx context.Context) error {
 	// Closed before the analytics process stops, so that it can read the last clicks.
 	s.onStop("click spool", func(context.Context) error { return s.recorder.Close() })
 	return nil
+}
+
+// kept tells what a workspace keeps of its visitors. Until its settings are known that is nothing.
+func (s *server) kept(w terse.WorkspaceID) clicks.Kept {
+	a := s.auth.Load()
+	if a == nil {
+		return clicks.Kept{}
+	}
+	set := a.Settings(w)
+	return clicks.Kept{UserAgent: set.StoreUA, Network: set.StoreIP == terse.StoreIPTruncated}
 }
 
 // runUntilStop runs f, which ends with its context, until the server stops.

@@ -15,6 +15,8 @@ type WorkspacePatch struct {
 	Name          *string
 	Interstitials *bool
 	AppSchemes    *[]string
+	StoreUA       *bool
+	StoreIP       *string           // no or truncated
 	Retention     **terse.Retention // to nil: the instance's
 }
 
@@ -71,6 +73,16 @@ func (p *WorkspacePatch) apply(w *terse.Workspace) error {
 	if p.Interstitials != nil {
 		w.Interstitials = *p.Interstitials
 	}
+	if p.StoreUA != nil {
+		w.StoreUA = *p.StoreUA
+	}
+	if p.StoreIP != nil {
+		part, ok := terse.ParseStoreIP(*p.StoreIP)
+		if !ok {
+			return terse.Invalid("store_ip", "is no or truncated")
+		}
+		w.StoreIP = part
+	}
 	if p.Retention != nil {
 		if r := *p.Retention; r != nil {
 			for _, days := range []int{r.RawDays, r.BotDays} {
@@ -102,7 +114,7 @@ func (s *Service) publish(w terse.Workspace) {
 	s.workspaces[w.ID] = w
 	next := maps.Clone(*s.settings.Load())
 	delete(next, w.ID)
-	if w.Interstitials || len(w.AppSchemes) > 0 {
+	if !w.WorkspaceSettings.IsZero() {
 		next[w.ID] = w.WorkspaceSettings
 	}
 	s.settings.Store(&next)
@@ -132,7 +144,7 @@ func (s *Service) loadSettings(ctx context.Context) error {
 			if err := decode(doc, &w); err != nil {
 				return err
 			}
-			if w.Interstitials || len(w.AppSchemes) > 0 {
+			if !w.WorkspaceSettings.IsZero() {
 				all[w.ID] = w.WorkspaceSettings
 			}
 		}

@@ -66,6 +66,40 @@ func TestUpdateWorkspace(t *testing.T) {
 	}
 }
 
+// TestStoreSettings: what a workspace keeps of visitors is nothing unless somebody of it has said so.
+func TestStoreSettings(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	on, off := true, false
+	for _, step := range []struct {
+		patch auth.WorkspacePatch
+		want  terse.WorkspaceSettings
+		bad   string
+	}{
+		{auth.WorkspacePatch{StoreUA: &on}, terse.WorkspaceSettings{StoreUA: true}, ""},
+		{auth.WorkspacePatch{StoreIP: new("truncated")}, terse.WorkspaceSettings{StoreUA: true, StoreIP: terse.StoreIPTruncated}, ""},
+		{auth.WorkspacePatch{StoreIP: new("full")}, terse.WorkspaceSettings{StoreUA: true, StoreIP: terse.StoreIPTruncated}, "store_ip"},
+		{auth.WorkspacePatch{StoreIP: new("")}, terse.WorkspaceSettings{StoreUA: true, StoreIP: terse.StoreIPTruncated}, "store_ip"},
+		{auth.WorkspacePatch{StoreUA: &off}, terse.WorkspaceSettings{StoreIP: terse.StoreIPTruncated}, ""},
+		{auth.WorkspacePatch{StoreIP: new("no")}, terse.WorkspaceSettings{}, ""},
+	} {
+		_, err := b.auth.UpdateWorkspace(t.Context(), &b.owner, auth.DefaultWorkspace, step.patch)
+		var e *terse.Error
+		if errors.As(err, &e) != (step.bad != "") || step.bad != "" && (e.Field != step.bad || e.Code != terse.CodeInvalid) {
+			t.Errorf("%+v: %v", step.patch, err)
+		}
+		again, err := auth.OpenSettings(t.Context(), auth.Options{Store: b.store, Clock: b.clock}) // as an edge has them
+		if err != nil {
+			t.Fatal(err)
+		}
+		for what, s := range map[string]*auth.Service{"this service": b.auth, "after a start": again} {
+			if got := s.Settings(auth.DefaultWorkspace); got.StoreUA != step.want.StoreUA || got.StoreIP != step.want.StoreIP {
+				t.Errorf("%s: %+v, want %+v", what, got, step.want)
+			}
+		}
+	}
+}
+
 // TestUpdateWorkspaceRace: changes of different fields at once are all there afterwards.
 func TestUpdateWorkspaceRace(t *testing.T) {
 	t.Parallel()

@@ -287,13 +287,17 @@ type workspacesUpdateCmd struct {
 	ID            string   `arg:"" help:"Id of the workspace."`
 	Name          *string  `help:"Its name." placeholder:"TEXT"`
 	Interstitials *bool    `help:"Let links show people a page with pixels, or the destination in a frame." negatable:""`
+	StoreUA       *bool    `name:"store-ua" help:"Keep the whole User-Agent with each new click." negatable:""`
+	StoreIP       *string  `name:"store-ip" help:"What to keep of the address with each new click: no, or truncated, its network (/24 of IPv4, /48 of IPv6)." placeholder:"WHAT"`
 	RawDays       *int     `help:"Days that clicks are kept one by one; 0 is for ever." placeholder:"DAYS"`
 	BotDays       int      `help:"Days that clicks of bots are kept, with --raw-days, if shorter." placeholder:"DAYS"`
 	AppScheme     []string `help:"Scheme that links may open apps with, such as myapp, in place of the present ones; can be repeated; empty: none." placeholder:"SCHEME"`
 }
 
 func (c *workspacesUpdateCmd) Run(s *session) error {
-	p := client.WorkspacePatch{Name: textChange(c.Name), Interstitials: boolChange(c.Interstitials)}
+	p := client.WorkspacePatch{
+		Name: textChange(c.Name), Interstitials: boolChange(c.Interstitials), StoreUA: boolChange(c.StoreUA), StoreIP: textChange(c.StoreIP),
+	}
 	if len(c.AppScheme) == 1 && c.AppScheme[0] == "" {
 		p.AppSchemes = client.Clear[[]string]()
 	} else if len(c.AppScheme) > 0 {
@@ -304,7 +308,7 @@ func (c *workspacesUpdateCmd) Run(s *session) error {
 	} else if c.BotDays != 0 {
 		return usage("--bot-days goes with --raw-days")
 	}
-	if p.Name.IsZero() && p.Interstitials.IsZero() && p.AppSchemes.IsZero() && p.Retention.IsZero() {
+	if p.Name.IsZero() && p.Interstitials.IsZero() && p.AppSchemes.IsZero() && p.StoreUA.IsZero() && p.StoreIP.IsZero() && p.Retention.IsZero() {
 		return usage("nothing to change; terse workspaces update --help lists what can be")
 	}
 	cl, err := s.connect()
@@ -322,6 +326,8 @@ func (c *workspacesUpdateCmd) Run(s *session) error {
 	t.row("name", w.Name)
 	t.row("interstitials", strconv.FormatBool(w.Interstitials))
 	t.row("app schemes", strings.Join(w.AppSchemes, ", "))
+	t.row("store ua", strconv.FormatBool(w.StoreUA))
+	t.row("store ip", w.StoreIP)
 	if r := w.Retention; r != nil {
 		t.row("retention", fmt.Sprintf("clicks %d days, of bots %d days (0: for ever)", r.RawDays, r.BotDays))
 	}

@@ -72,7 +72,7 @@ func TestFormats(t *testing.T) {
 
 	file, all = write(t, export.CSV, 2000)
 	rows, err := csv.NewReader(bytes.NewReader(file)).ReadAll()
-	if err != nil || len(rows) != len(all)+1 || rows[0][0] != "id" || rows[0][len(rows[0])-1] != "node" {
+	if err != nil || len(rows) != len(all)+1 || rows[0][0] != "id" || rows[0][len(rows[0])-1] != "ip" {
 		t.Fatalf("%d rows, %v", len(rows), err)
 	}
 	for i := range all {

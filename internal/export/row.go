@@ -9,7 +9,7 @@ import (
 	"github.com/terselink/terse/internal/clicks"
 )
 
-// Row is one click as the API and text files show it. No field holds an address.
+// Row is one click as the API and text files show it. No field holds a whole address.
 type Row struct {
 	ID             string    `json:"id" doc:"The click id, which conversions name." example:"click_01kaq3v3s8x6m9c2f4h7j0n5pq"`
 	Ts             time.Time `json:"ts"`
@@ -46,6 +46,8 @@ type Row struct {
 	UTMContent     string    `json:"utm_content"`
 	Weight         int       `json:"weight" doc:"How many clicks the row stands for: 1 unless clicks were sampled under overload."`
 	Node           string    `json:"node"`
+	UserAgent      string    `json:"user_agent" doc:"Whole, at most 512 bytes. Empty unless the workspace has store_ua."`
+	IP             string    `json:"ip" doc:"The network that the address is in, /24 of IPv4 and /48 of IPv6. Empty unless the workspace has store_ip." example:"203.0.113.0/24"`
 }
 
 // RowOf returns the row of a click.
@@ -57,7 +59,7 @@ func RowOf(ev *clicks.Event) Row {
 		Country: ev.Country, Region: ev.Region, City: ev.City, ASN: ev.ASN, Device: ev.Device, OS: ev.OS, OSVersion: ev.OSVersion,
 		Browser: ev.Browser, BrowserVersion: ev.BrowserVer, Language: ev.Language, Referrer: ev.RefHost, ReferrerPath: ev.RefPath, Source: ev.Source,
 		UTMSource: ev.UTMSource, UTMMedium: ev.UTMMedium, UTMCampaign: ev.UTMCampaign, UTMTerm: ev.UTMTerm, UTMContent: ev.UTMContent,
-		Weight: int(ev.Weight), Node: ev.Node,
+		Weight: int(ev.Weight), Node: ev.Node, UserAgent: ev.UserAgent, IP: ev.IP,
 	}
 	if ev.Visitor != 0 {
 		r.Visitor = fmt.Sprintf("%016x", ev.Visitor)
@@ -103,6 +105,8 @@ type parquetRow struct {
 	UTMContent  string `parquet:"utm_content,dict"`
 	Weight      int32  `parquet:"weight"`
 	Node        string `parquet:"node,dict"`
+	UserAgent   string `parquet:"user_agent,dict"`
+	IP          string `parquet:"ip,dict"`
 }
 
 // parquetOf returns the Parquet row of a click.
@@ -113,7 +117,7 @@ func parquetOf(ev *clicks.Event) parquetRow {
 		Visitor: int64(ev.Visitor), Bot: int32(ev.Bot), BotName: ev.BotName, Country: ev.Country, Region: ev.Region, City: ev.City,
 		ASN: int64(ev.ASN), Device: ev.Device, OS: ev.OS, OSVer: ev.OSVersion, Browser: ev.Browser, BrowserVer: ev.BrowserVer, Lang: ev.Language,
 		RefHost: ev.RefHost, RefPath: ev.RefPath, Source: ev.Source, UTMSource: ev.UTMSource, UTMMedium: ev.UTMMedium, UTMCampaign: ev.UTMCampaign,
-		UTMTerm: ev.UTMTerm, UTMContent: ev.UTMContent, Weight: int32(ev.Weight), Node: ev.Node,
+		UTMTerm: ev.UTMTerm, UTMContent: ev.UTMContent, Weight: int32(ev.Weight), Node: ev.Node, UserAgent: ev.UserAgent, IP: ev.IP,
 	}
 	if ev.Repeat {
 		r.Repeat = 1

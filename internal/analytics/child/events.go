@@ -23,10 +23,11 @@ func numbers(ev *clicks.Event) [10]uint64 {
 	}
 }
 
-func texts(ev *clicks.Event) [23]*string {
+func texts(ev *clicks.Event) [25]*string {
 	return [...]*string{
 		&ev.Domain, &ev.Code, &ev.Destination, &ev.Trigger, &ev.BotName, &ev.Country, &ev.Region, &ev.City, &ev.Device, &ev.OS, &ev.OSVersion, &ev.Browser, &ev.BrowserVer,
 		&ev.Language, &ev.RefHost, &ev.RefPath, &ev.Source, &ev.UTMSource, &ev.UTMMedium, &ev.UTMCampaign, &ev.UTMTerm, &ev.UTMContent, &ev.Node,
+		&ev.UserAgent, &ev.IP,
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/url"
+	"sync"
 	"testing"
 	"time"
 
@@ -149,6 +150,49 @@ func clicksIn(t *testing.T, e *Engine) (n, distinct uint64) {
 		t.Fatal(err)
 	}
 	return n, distinct
+}
+
+// TestAddColumns: a table of a build that did not know User-Agents and addresses gets their columns, its rows have none, and
+// rows of now have theirs. Processes that begin together do not mind.
+func TestAddColumns(t *testing.T) {
+	events := enginetest.Events(5, 400)
+	e := open(t, Options{})
+	for _, c := range addedColumns {
+		if err := e.exec(t.Context(), "ALTER TABLE clicks DROP COLUMN "+c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := e.exec(t.Context(), "INSERT INTO clicks (event_id, day, ts_ms, workspace_id) SELECT toUUID('00000000-0000-7000-8000-000000000001'), toDate('2026-10-01'), toInt64(1790812800000), toUInt32(3)"); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			if err := e.addColumns(t.Context(), e.dialect.Load()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	ingest(t, e, &sliceSource{events: events})
+	want := map[[2]string]int{{}: 1}
+	for i := range events {
+		if events[i].Workspace == enginetest.Workspace {
+			want[[2]string{events[i].UserAgent, events[i].IP}]++
+		}
+	}
+	q := analytics.Query{Workspace: enginetest.Workspace, From: enginetest.SpanFrom, To: enginetest.SpanTo, Bots: analytics.BotsInclude, Every: true}
+	rows, err := e.Clicks(t.Context(), q, analytics.Page{Limit: 500})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[[2]string]int{}
+	for i := range rows {
+		got[[2]string{rows[i].UserAgent, rows[i].IP}]++
+	}
+	if d := cmp.Diff(want, got); d != "" || len(want) < 5 {
+		t.Error(d)
+	}
 }
 
 // TestRoundTrip: rows come back as they went in.

@@ -68,7 +68,7 @@ func (m *interner) trim() {
 func (b *batch) add(ev *clicks.Event) {
 	c := *ev
 	for _, s := range []*string{&c.Domain, &c.Code, &c.Destination, &c.Trigger, &c.BotName, &c.Country, &c.Region, &c.City, &c.Device, &c.OS, &c.OSVersion, &c.Browser, &c.BrowserVer,
-		&c.Language, &c.RefHost, &c.RefPath, &c.Source, &c.UTMSource, &c.UTMMedium, &c.UTMCampaign, &c.UTMTerm, &c.UTMContent, &c.Node} {
+		&c.Language, &c.RefHost, &c.RefPath, &c.Source, &c.UTMSource, &c.UTMMedium, &c.UTMCampaign, &c.UTMTerm, &c.UTMContent, &c.Node, &c.UserAgent, &c.IP} {
 		*s = b.texts.copy(*s)
 	}
 	b.events = append(b.events, c)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/terselink/terse"
@@ -41,6 +42,9 @@ func (e *Engine) connect(ctx context.Context) error {
 	e.version = fmt.Sprintf("%d.%d", v.Version.Major, v.Version.Minor)
 	e.mu.Unlock()
 	if err := e.exec(ctx, createSweeps(d)); err != nil {
+		return fmt.Errorf("make tables: %w", err)
+	}
+	if err := e.addColumns(ctx, d); err != nil {
 		return fmt.Errorf("make tables: %w", err)
 	}
 	e.dialect.Store(d)
@@ -89,6 +93,33 @@ func (e *Engine) migrate(ctx context.Context, d *dialect) (err error) {
 		}
 	}
 	return e.exec(ctx, fmt.Sprintf("INSERT INTO schema_versions (version) SELECT toUInt32(%d) FROM system.one WHERE toUInt32(%d) NOT IN (SELECT version FROM schema_versions)", schemaVersion, schemaVersion))
+}
+
+// addColumns adds the columns that a table of an earlier build lacks. The version of the schema stays: programs that do not
+// know them name the columns that they write and read, and go on beside those that do. Servers of old do not know ADD
+// COLUMN IF NOT EXISTS, and another process may add them at the same time.
+func (e *Engine) addColumns(ctx context.Context, d *dialect) error {
+	for _, c := range columns {
+		if !slices.Contains(addedColumns, c.name) {
+			continue
+		}
+		missing := func() (bool, error) {
+			n, err := e.number(ctx, "SELECT count() FROM system.columns WHERE database = currentDatabase() AND table = 'clicks' AND name = "+literal(c.name))
+			return n == 0, err
+		}
+		if lacks, err := missing(); err != nil || !lacks {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		if err := e.exec(ctx, fmt.Sprintf("ALTER TABLE clicks ADD COLUMN %s %s", c.name, d.column(c.kind))); err != nil {
+			if lacks, again := missing(); again != nil || lacks {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // schema returns the version of the tables, 0 if there are none.

@@ -94,7 +94,7 @@ func (c *clickRow) dst() []any {
 	return []any{
 		&c.id, &c.ts, &c.workspace, &c.link, &c.campaign, &ev.Domain, &ev.Code, &ev.Destination, &ev.Rule, &c.out, &ev.Trigger, &ev.Visitor, &c.repeat, &c.bot, &ev.BotName,
 		&ev.Country, &ev.Region, &ev.City, &ev.ASN, &ev.Device, &ev.OS, &ev.OSVersion, &ev.Browser, &ev.BrowserVer, &ev.Language, &ev.RefHost, &ev.RefPath, &ev.Source,
-		&ev.UTMSource, &ev.UTMMedium, &ev.UTMCampaign, &ev.UTMTerm, &ev.UTMContent, &ev.Weight, &ev.Node, &c.version,
+		&ev.UTMSource, &ev.UTMMedium, &ev.UTMCampaign, &ev.UTMTerm, &ev.UTMContent, &ev.Weight, &ev.Node, &c.version, &ev.UserAgent, &ev.IP,
 	}
 }
 

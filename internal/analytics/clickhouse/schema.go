@@ -67,7 +67,12 @@ var columns = []column{
 	{name: "weight", kind: "UInt16", number: func(ev *clicks.Event) uint64 { return uint64(max(ev.Weight, 1)) }},
 	{name: "node", kind: kindName, text: func(ev *clicks.Event) string { return ev.Node }},
 	{name: "v", kind: "UInt8", number: func(*clicks.Event) uint64 { return eventVersion }},
+	{name: "user_agent", kind: kindText, text: func(ev *clicks.Event) string { return ev.UserAgent }},
+	{name: "ip", kind: kindText, text: func(ev *clicks.Event) string { return ev.IP }},
 }
+
+// addedColumns are those that tables of earlier builds do not have: addColumns gives them to these.
+var addedColumns = []string{"user_agent", "ip"}
 
 // eventVersion is the column v of every row: the version of the event schema.
 const eventVersion = 1
@@ -92,7 +97,7 @@ var dimensionColumns = map[analytics.Dimension]string{
 }
 
 // notOfConversions are the columns of a click that its conversions do not have.
-var notOfConversions = []string{"outcome", "visitor", "repeat", "weight", "v"}
+var notOfConversions = []string{"outcome", "visitor", "repeat", "weight", "v", "user_agent", "ip"}
 
 // ownOfConversions are those that a conversion has of its own.
 var ownOfConversions = []string{"ts_ms", "workspace_id"}

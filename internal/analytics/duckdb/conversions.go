@@ -17,7 +17,7 @@ import (
 // conversionColumns are the columns that a conversion has in common with clicks, in the order of the table: it
 // has a place in each breakdown of clicks.
 func conversionColumns() []column {
-	left := []string{"event_id", "outcome", "visitor", "repeat", "weight", "v"}
+	left := []string{"event_id", "outcome", "visitor", "repeat", "weight", "v", "user_agent", "ip"}
 	cols := slices.DeleteFunc(slices.Clone(columns), func(c column) bool { return slices.Contains(left, c.name) })
 	for i := range cols {
 		cols[i].name = strconv.Quote(cols[i].name)

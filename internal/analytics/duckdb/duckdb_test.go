@@ -136,6 +136,7 @@ func TestRoundTrip(t *testing.T) {
 			BotName: "Slackbot", Country: "DE", Region: "DE-BY", City: "München", ASN: math.MaxUint32, Device: "tv", OS: "iOS", OSVersion: "18",
 			Browser: "Chrome", BrowserVer: "141", Language: "de", RefHost: "news.ycombinator.com", RefPath: "/item", Source: "Hacker News",
 			UTMSource: "a", UTMMedium: "b", UTMCampaign: "c", UTMTerm: "'; DROP TABLE meta; --", UTMContent: "🎉", Weight: math.MaxUint16, Node: "n1",
+			UserAgent: strings.Repeat("Mozilla/5.0 ü ", 30), IP: "2001:db8:1::/48",
 		},
 	}
 	d := open(t, Options{})

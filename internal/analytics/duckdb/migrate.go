@@ -18,6 +18,7 @@ func (d *DB) migrate(ctx context.Context, from string, days []int64) error {
 	case "4": // which had no rdim15
 		list = []string{createParts()}
 	}
+	list = append(list, fromSchema5(days)...)
 	list = append(list, fmt.Sprintf(`UPDATE meta SET "value" = '%s' WHERE "key" = 'schema'`, schemaVersion))
 	if err := d.write(ctx, func(ctx context.Context) error {
 		for _, q := range list {
@@ -31,6 +32,18 @@ func (d *DB) migrate(ctx context.Context, from string, days []int64) error {
 	}
 	d.o.Log.Info("the analytics file was brought to the present schema", "from", from, "days", len(days))
 	return nil
+}
+
+// fromSchema5: version 5 and those before had no User-Agents and addresses. Nobody had asked for any.
+func fromSchema5(days []int64) []string {
+	var list []string
+	for _, day := range days {
+		for _, c := range []string{"user_agent", "ip"} {
+			list = append(list, fmt.Sprintf("ALTER TABLE %s ADD COLUMN %s VARCHAR DEFAULT ''", tableName(day), c),
+				fmt.Sprintf("ALTER TABLE %s ALTER %s SET NOT NULL", tableName(day), c))
+		}
+	}
+	return list
 }
 
 // fromSchema2: version 2 had no cubes. Days are rolled up again by and by.

@@ -416,7 +416,7 @@ func (d *DB) readMeta(ctx context.Context) (string, error) {
 		return "", err
 	}
 	schema := meta["schema"]
-	if schema != schemaVersion && schema != "1" && schema != "2" && schema != "3" && schema != "4" {
+	if schema != schemaVersion && schema != "1" && schema != "2" && schema != "3" && schema != "4" && schema != "5" {
 		return "", &terse.Error{Code: terse.CodePrecondition, Message: fmt.Sprintf(
 			"the analytics file has schema version %q, this program knows %q", schema, schemaVersion)}
 	}

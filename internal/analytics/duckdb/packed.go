@@ -24,20 +24,24 @@ func (f file) packed() bool { return strings.HasSuffix(f.name, packedSuffix) }
 type joined struct {
 	name string
 	of   []string
+	also string // one more behind them where it is not empty: files of those who keep none, and of earlier builds, do without
 }
 
 // Which belong together is what the files of believable clicks say: a city implies its country, a browser its
-// system, and utm_ parameters the source.
+// system, and utm_ parameters the source. A User-Agent implies the browser, and a network its place.
 var joinedColumns = []joined{
-	{"place", []string{"country", "region", "city", "lang"}},
-	{"client", []string{"bot_name", "device", "os", "os_ver", "browser", "browser_ver"}},
-	{"origin", []string{"ref_host", "ref_path", "source", "utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content"}},
+	{"place", []string{"country", "region", "city", "lang"}, "ip"},
+	{"client", []string{"bot_name", "device", "os", "os_ver", "browser", "browser_ver"}, "user_agent"},
+	{"origin", []string{"ref_host", "ref_path", "source", "utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content"}, ""},
 }
 
 func joinedWith(column string) (joined, int) {
 	for _, j := range joinedColumns {
 		if i := slices.Index(j.of, column); i >= 0 {
 			return j, i
+		}
+		if j.also == column {
+			return j, len(j.of)
 		}
 	}
 	return joined{}, -1
@@ -73,7 +77,11 @@ var packing, unpackings, packedNames = func() (pack string, out, names []string)
 		case c.typ == "UTINYINT" || c.typ == "USMALLINT": // Athena knows no unsigned types
 			add(c.name, quoted+"::INTEGER")
 		case i == 0:
-			add(j.name, strings.Join(quotedNames(j.of), " || chr(31) || "))
+			expr := strings.Join(quotedNames(j.of), " || chr(31) || ")
+			if j.also != "" {
+				expr += fmt.Sprintf(" || CASE WHEN %[1]q = '' THEN '' ELSE chr(31) || %[1]q END", j.also)
+			}
+			add(j.name, expr)
 			fallthrough
 		case i > 0:
 			quoted = fmt.Sprintf("split_part(%s, chr(31), %d) AS %q", j.name, i+1, c.name)
@@ -137,13 +145,14 @@ func readParquet(root string, files []file) string {
 		}
 	}
 	unpacked := unpackedFrom(packed)
-	switch {
-	case len(plain) == 0:
+	if len(plain) == 0 {
 		return unpacked
-	case len(packed) == 0:
-		return parquet(plain...)
 	}
-	return "(SELECT * FROM " + parquet(plain...) + " UNION ALL BY NAME SELECT * FROM " + unpacked + ")"
+	whole := "SELECT *, '' AS user_agent, '' AS ip FROM " + parquet(plain...)
+	if len(packed) == 0 {
+		return "(" + whole + ")"
+	}
+	return "(" + whole + " UNION ALL BY NAME SELECT * FROM " + unpacked + ")"
 }
 
 // readPacked is readParquet of one file of the present version, whatever its name.

@@ -264,6 +264,9 @@ func TestMigrate(t *testing.T) {
 		for name, typ := range map[string]string{"workspace_id": "UINTEGER", "link_id": "UBIGINT", "campaign_id": "UBIGINT", "asn": "UINTEGER"} {
 			list = append(list, fmt.Sprintf("ALTER TABLE %s ALTER %s TYPE %s", tableName(day), name, typ))
 		}
+		for _, name := range []string{"user_agent", "ip"} {
+			list = append(list, fmt.Sprintf("ALTER TABLE %s DROP COLUMN %s", tableName(day), name))
+		}
 		list = append(list, fmt.Sprintf("ALTER TABLE %s ALTER visitor TYPE UBIGINT USING (CASE WHEN visitor < 0 THEN (visitor::HUGEINT + 18446744073709551616)::UBIGINT ELSE visitor::UBIGINT END)", tableName(day)))
 	}
 	for _, table := range append([]string{"files", "exported", "rolled", "link_totals"}, rollupTables...) {

@@ -145,6 +145,8 @@ var rowColumns = []struct {
 	{"utm_content", func(r *row) any { return &r.ev.UTMContent }},
 	{"weight", func(r *row) any { return &r.ev.Weight }},
 	{"node", func(r *row) any { return &r.ev.Node }},
+	{"user_agent", func(r *row) any { return &r.ev.UserAgent }},
+	{"ip", func(r *row) any { return &r.ev.IP }},
 }
 
 // row is a click being read.

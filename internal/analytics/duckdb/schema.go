@@ -12,7 +12,7 @@ import (
 )
 
 // schemaVersion is in the table meta. A file of another version is not opened.
-const schemaVersion = "5"
+const schemaVersion = "6"
 
 // eventVersion is the column v of every row: the version of the event schema.
 const eventVersion uint8 = 1
@@ -65,6 +65,9 @@ var columns = []column{
 	integer("weight", "USMALLINT", func(ev *clicks.Event) uint64 { return uint64(max(ev.Weight, 1)) }),
 	text("node", func(ev *clicks.Event) string { return ev.Node }),
 	integer("v", "UTINYINT", func(*clicks.Event) uint64 { return uint64(eventVersion) }),
+	// Of workspaces that keep them; last, where migrate adds them to older tables.
+	text("user_agent", func(ev *clicks.Event) string { return ev.UserAgent }),
+	text("ip", func(ev *clicks.Event) string { return ev.IP }),
 }
 
 // sizes are the bytes of a value in memory, by type.

@@ -78,6 +78,10 @@ func event(r *rand.Rand, i uint64, at terse.Millis) clicks.Event {
 		UTMContent: pick(r, "", "🎉 party time with emoji 🎉", "'; DROP TABLE clicks; --"), Weight: pick[uint16](r, 1, 1, 1, 1, 1, 20, 65535), Node: pick(r, "n1", "n2"),
 	}
 	ev.ID = idOf(at, i)
+	if ev.Workspace == Workspace && i%3 != 0 { // some workspaces keep these, from and up to some time
+		ev.UserAgent = []string{"Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) 'x\"y", "", "Grüße/1.0 🎉"}[i/3%3]
+		ev.IP = []string{"203.0.113.0/24", "2001:db8:1::/48", "198.51.100.0/24", ""}[i/5%4]
+	}
 	if r.IntN(4) == 0 {
 		ev.Bot, ev.Visitor = clicks.BotClass(1+r.IntN(11)), 0
 		if at < SpanFrom+8*86_400_000 { // bots have no visitor, but an engine must not rely on it
