@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/terselink/terse/client"
@@ -21,11 +22,12 @@ import (
 	"github.com/terselink/terse/internal/sleep"
 )
 
-// workersDelay is how far away the database of the part workers is, each way.
-const workersDelay = 40 * time.Millisecond
+// workersDelays are how far away the database of the part workers is, each way: as in another region, and four times as far, where
+// the processors of this machine are not what ends the scaling.
+var workersDelays = []time.Duration{40 * time.Millisecond, 160 * time.Millisecond}
 
 // workers measures how a job speeds up with the processes that take its chunks, where the database is not the limit: it is
-// workersDelay away, as one in another region is, so that each process waits most of the time. All of them share the cores of
+// as far away as workersDelays say, so that each process waits most of the time. All of them share the cores of
 // this machine with the database, which ends the scaling earlier than machines of their own would.
 func (b *bench) workers(ctx context.Context) (err error) {
 	database, stopDatabase, err := b.startPostgres(ctx)
@@ -44,7 +46,7 @@ func (b *bench) workers(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	far, err := newFarProxy(u.Host, workersDelay)
+	far, err := newFarProxy(u.Host)
 	if err != nil {
 		return err
 	}
@@ -62,7 +64,7 @@ func (b *bench) workers(ctx context.Context) (err error) {
 		return err
 	}
 	processes := 1
-	var rates []float64
+	first := map[time.Duration]float64{} // rates of one process
 	for _, n := range []int{1, 2, 4} {
 		for ; processes < n; processes++ {
 			name := fmt.Sprint("workers", processes)
@@ -75,19 +77,24 @@ func (b *bench) workers(ctx context.Context) (err error) {
 			defer func() { err = errors.Join(err, b.remove(name)) }()
 			defer stop(s, &err)
 		}
-		rate, busy, err := b.runWorkers(ctx, c, n)
-		if err != nil {
-			return err
+		for _, delay := range workersDelays {
+			far.delay.Store(int64(delay))
+			rate, busy, err := b.runWorkers(ctx, c, n, delay)
+			if err != nil {
+				return err
+			}
+			if n == 1 {
+				first[delay] = rate
+			}
+			b.say("workers: %d processes, database %v away: %s, %.2f times one; %.0f %% of the processors busy", n, 2*delay, amount(rate, "rows/s"), rate/first[delay], 100*busy)
+			b.report.detail("workers", fmt.Sprintf("a job over %d processes, database %v away", n, 2*delay), "%s, %.2f times one, %.0f %% of the processors busy", amount(rate, "rows/s"), rate/first[delay], 100*busy)
 		}
-		rates = append(rates, rate)
-		b.say("workers: %d processes: %s, %.2f times one; %.0f %% of the processors busy", n, amount(rate, "rows/s"), rate/rates[0], 100*busy)
-		b.report.detail("workers", fmt.Sprintf("a job over %d processes, database %v away", n, 2*workersDelay), "%s, %.2f times one, %.0f %% of the processors busy", amount(rate, "rows/s"), rate/rates[0], 100*busy)
 	}
 	return nil
 }
 
 // runWorkers waits until so many processes are there and runs a job.
-func (b *bench) runWorkers(ctx context.Context, c *client.Client, processes int) (rate, busy float64, err error) {
+func (b *bench) runWorkers(ctx context.Context, c *client.Client, processes int, delay time.Duration) (rate, busy float64, err error) {
 	for {
 		n := 0
 		for node, err := range c.Nodes(ctx) {
@@ -107,7 +114,13 @@ func (b *bench) runWorkers(ctx context.Context, c *client.Client, processes int)
 	}
 	for round := range 2 { // the first leases codes and meets the others
 		rows := pick(b, uint64(1_500_000), 300_000)
+		if delay > workersDelays[0] {
+			rows = pick(b, uint64(750_000), 150_000)
+		}
 		if round == 0 {
+			if delay > workersDelays[0] {
+				continue
+			}
 			rows = 100_000
 		}
 		upload, _, err := sendUpload(ctx, c, &ndjson, bytes.NewReader(ndjson.body(rows, shortDestination)))
@@ -136,17 +149,17 @@ func (b *bench) runWorkers(ctx context.Context, c *client.Client, processes int)
 // farProxy passes bytes on to an address after a while, as a long line does: what follows is not held up by what went before.
 type farProxy struct {
 	ln    net.Listener
-	delay time.Duration
+	delay atomic.Int64 // each way, a time.Duration
 	conns sync.Map
 	wg    sync.WaitGroup
 }
 
-func newFarProxy(address string, delay time.Duration) (*farProxy, error) {
+func newFarProxy(address string) (*farProxy, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	p := &farProxy{ln: ln, delay: delay}
+	p := &farProxy{ln: ln}
 	p.wg.Go(func() {
 		for {
 			near, err := ln.Accept()
@@ -193,7 +206,7 @@ func (p *farProxy) pass(to, from net.Conn) {
 	for {
 		n, err := from.Read(buf)
 		if n > 0 {
-			line <- piece{time.Now().Add(p.delay), bytes.Clone(buf[:n])}
+			line <- piece{time.Now().Add(time.Duration(p.delay.Load())), bytes.Clone(buf[:n])}
 		}
 		if err != nil {
 			close(line)

@@ -58,7 +58,8 @@ type Job struct {
 	Created       uint64            `json:"created"`
 	Reused        uint64            `json:"reused"`
 	RolledBack    uint64            `json:"rolled_back"`
-	Progress      float64           `json:"progress"` // part of the file that was read, 0 to 1
+	Progress      float64           `json:"progress"` // part of the file whose rows have a result, 0 to 1
+	Nodes         []JobNode         `json:"nodes"`    // that took part, the node of the job first; none if it was that one alone
 	RowsPerSecond float64           `json:"rows_per_second"`
 	ETASeconds    *float64          `json:"eta_seconds"`
 	ResultURL     string            `json:"result_url"`
@@ -71,6 +72,12 @@ type Job struct {
 	StartedAt     time.Time         `json:"started_at"`
 	EndedAt       time.Time         `json:"ended_at"`
 	UpdatedAt     time.Time         `json:"updated_at"`
+}
+
+// JobNode is how many rows of a job a node made the results of.
+type JobNode struct {
+	Name string `json:"name"`
+	Rows uint64 `json:"rows"`
 }
 
 // Ended reports whether nothing more happens by itself.

@@ -220,6 +220,25 @@ func TestJobOverWorkers(t *testing.T) {
 	if j.State != "done" || j.Done != uint64(rows) || j.Failed != uint64(bad) || j.Created != uint64(rows-bad) {
 		t.Fatalf("the job ended as %+v, want %d done, %d failed", j, rows, bad)
 	}
+	var who struct {
+		Progress float64 `json:"progress"`
+		Nodes    []struct {
+			Name string `json:"name"`
+			Rows uint64 `json:"rows"`
+		} `json:"nodes"`
+	}
+	if !c.look(t, id, &who) {
+		t.Fatal("the job cannot be looked at")
+	}
+	sum := uint64(0)
+	for i, n := range who.Nodes {
+		if sum += n.Rows; i > 1 || n.Name != []string{"home", "hand"}[i] {
+			t.Errorf("the job was done by %+v, want home and hand", who.Nodes)
+		}
+	}
+	if who.Progress != 1 || len(who.Nodes) > 0 && sum != j.Done {
+		t.Errorf("the job was done by %+v of %d rows, progress %v", who.Nodes, j.Done, who.Progress)
+	}
 	codes := make(map[string]bool, rows)
 	n := 0
 	for line := range bytes.Lines(c.file(t, id, "result")) {

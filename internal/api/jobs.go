@@ -36,7 +36,8 @@ type Job struct {
 	Created       uint64            `json:"created" doc:"Links that were made; in a dry run those that could be."`
 	Reused        uint64            `json:"reused"`
 	RolledBack    uint64            `json:"rolled_back" doc:"Links that the rollback has deleted so far."`
-	Progress      float64           `json:"progress" doc:"The part of the file that was read, 0 to 1; after a restart it counts anew. In a rollback the part of the links that is gone."`
+	Progress      float64           `json:"progress" doc:"The part of the file whose rows have a result, 0 to 1; after a restart it counts anew. In a rollback the part of the links that is gone."`
+	Nodes         []JobNode         `json:"nodes" doc:"The nodes that made the results since the job last began, that of the job first; empty while it was that one alone. What was done before a restart counts for the node of the job."`
 	RowsPerSecond float64           `json:"rows_per_second" doc:"Over the last two seconds; 0 unless it runs."`
 	ETASeconds    *float64          `json:"eta_seconds" doc:"null if it is not known."`
 	ResultURL     *string           `json:"result_url" doc:"One result a row, in the order of the rows; null before the end."`
@@ -49,6 +50,12 @@ type Job struct {
 	StartedAt     *time.Time        `json:"started_at"`
 	EndedAt       *time.Time        `json:"ended_at"`
 	UpdatedAt     time.Time         `json:"updated_at"`
+}
+
+// JobNode is how much of a job a node did.
+type JobNode struct {
+	Name string `json:"name"`
+	Rows uint64 `json:"rows" doc:"That it made the results of."`
 }
 
 // JobSource says where the rows come from.
@@ -190,6 +197,10 @@ func showJob(j *jobs.Snapshot) *Job {
 		DryRun: j.Spec.DryRun, Format: j.Spec.Format, ResultFormat: j.Spec.ResultFormat, Columns: j.Spec.Columns, Source: JobSource{j.Spec.Upload},
 		Done: j.Counts.Done, Failed: j.Counts.Failed, Created: j.Counts.Created, Reused: j.Counts.Reused, RolledBack: j.Counts.RolledBack,
 		Progress: j.Part, RowsPerSecond: j.RowsPerSecond, CreatedBy: j.By, CreatedAt: j.CreatedAt.Time(), StartedAt: timeOrNull(j.StartedAt), EndedAt: timeOrNull(j.EndedAt), UpdatedAt: j.UpdatedAt.Time(),
+	}
+	out.Nodes = make([]JobNode, 0, len(j.Nodes))
+	for _, n := range j.Nodes {
+		out.Nodes = append(out.Nodes, JobNode(n))
 	}
 	if out.Columns == nil {
 		out.Columns = map[string]string{}

@@ -35,7 +35,7 @@ func (s *server) openJobs(ctx context.Context, a *auth.Service, l *links.Service
 		spread = func() jobs.Spread { return s.chunks.Open() }
 	}
 	s.jobs, err = jobs.Open(ctx, jobs.Options{
-		Store: s.store, Links: l, Send: client, Workspaces: workspaces(a), Dir: s.cfg.Data, Node: node, Spread: spread, Clock: s.clock, Log: s.log,
+		Store: s.store, Links: l, Send: client, Workspaces: workspaces(a), Dir: s.cfg.Data, Node: node, Name: s.nodeName(node), Spread: spread, Clock: s.clock, Log: s.log,
 		Workers: s.cfg.Jobs.Workers, MaxUpload: int64(s.cfg.Jobs.MaxUploadBytes),
 	})
 	if err != nil {
@@ -59,7 +59,7 @@ func (s *server) openChunks(ctx context.Context, node string) error {
 		return err
 	}
 	s.chunks, err = redisbus.NewQueue(redisbus.QueueOptions{
-		Options: busOptions(s.cfg, instance), Secret: secret, Version: s.o.Version, Slots: runtime.NumCPU() + 2, Log: s.log, // as many as package background runs
+		Options: busOptions(s.cfg, instance), Secret: secret, Version: s.o.Version, Slots: slots(), Log: s.log, Label: s.nodeName(node),
 		Name: node + "-" + rand.Text()[:8], // a data folder may be copied
 	})
 	if err != nil {
@@ -69,6 +69,10 @@ func (s *server) openChunks(ctx context.Context, node string) error {
 	s.onStop("queue of chunks", func(context.Context) error { s.chunks.Close(); return nil })
 	return nil
 }
+
+// slots is how many chunks of other nodes this one has at a time: as many as it runs batches of its own, and half as many again,
+// because what a chunk needs before its rows, its place in the ledger, waits for the store too.
+func slots() int { return (runtime.NumCPU() + 2) * 3 / 2 }
 
 // catchUp learns what other nodes have written so far.
 func (s *server) catchUp(ctx context.Context) error {

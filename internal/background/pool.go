@@ -48,6 +48,18 @@ func (p *Pool) Do(f func()) {
 	}
 }
 
+// Apart is called by a function that Do runs. It runs f, in which the caller waits for somebody who works elsewhere, and
+// lets others have its turn meanwhile. While visitors come the turn is kept: who works may be on this machine.
+func (p *Pool) Apart(f func()) {
+	if p.isBusy() {
+		f()
+		return
+	}
+	p.leave()
+	defer p.enter()
+	f()
+}
+
 func (p *Pool) enter() {
 	p.mu.Lock()
 	if p.running < p.limitLocked() && len(p.queue) == 0 {

@@ -104,6 +104,9 @@ func (s *session) showJob(j *client.Job) error {
 		t.row("duplicates", count(r.Duplicates))
 		t.row("conflicts", count(r.Conflicts))
 	}
+	for _, n := range j.Nodes {
+		t.row("by "+n.Name, count(n.Rows))
+	}
 	if j.Error != nil {
 		t.row("error", j.Error.Message+" ("+j.Error.Code+")")
 	}
@@ -388,6 +391,9 @@ func (c *bulkCmd) follow(s *session, cl *client.Client, in *jobInput, n *note) e
 // jobLine is a job in words.
 func jobLine(j *client.Job) string {
 	line := fmt.Sprintf("%s: %s rows, %s rows/s, %s failed", j.State, count(j.Done), count(uint64(j.RowsPerSecond)), count(j.Failed))
+	if len(j.Nodes) > 1 {
+		line += fmt.Sprintf(", %d nodes", len(j.Nodes))
+	}
 	if j.ETASeconds != nil {
 		line += ", ETA " + (time.Duration(*j.ETASeconds) * time.Second).String()
 	}

@@ -57,7 +57,7 @@ func (m *Manager) Create(ctx context.Context, w terse.WorkspaceID, by string, sp
 	}
 	now := m.o.Clock()
 	id := newID(Prefix, now)
-	e := &entry{id: id, workspace: w, doc: Job{
+	e := &entry{id: id, home: m.o.Name, workspace: w, doc: Job{
 		ID: id, Workspace: w, By: by, Node: m.o.Node, Spec: spec, State: Queued, Bytes: u.Offset, Callback: callback, CreatedAt: now, UpdatedAt: now,
 	}}
 	if err := m.insert(ctx, e, also); err != nil {

@@ -37,19 +37,27 @@ type Job struct {
 	Spec      Spec              `json:"spec"`
 	State     State             `json:"state"`
 	// RollingBack: what is queued or running is the rollback.
-	RollingBack bool         `json:"rolling_back,omitzero"`
-	Counts      Counts       `json:"counts"`
-	Reached     float64      `json:"reached,omitzero"` // of the way, 0 to 1, when it last stopped
-	Bytes       int64        `json:"bytes"`            // of the upload
-	Report      *Report      `json:"report,omitzero"`
-	Fault       *Fault       `json:"fault,omitzero"`    // why it failed, or waits
-	Attempts    int          `json:"attempts,omitzero"` // failed in a row
-	NotBefore   terse.Millis `json:"not_before,omitzero"`
-	Callback    *Callback    `json:"callback,omitzero"`
-	CreatedAt   terse.Millis `json:"created_at"`
-	StartedAt   terse.Millis `json:"started_at,omitzero"` // the first time
-	EndedAt     terse.Millis `json:"ended_at,omitzero"`
-	UpdatedAt   terse.Millis `json:"updated_at"`
+	RollingBack bool    `json:"rolling_back,omitzero"`
+	Counts      Counts  `json:"counts"`
+	Reached     float64 `json:"reached,omitzero"` // of the way, 0 to 1, when it last stopped
+	Bytes       int64   `json:"bytes"`            // of the upload
+	// Nodes are those that made the results of the last run, the node of the job first; none if it was that one alone.
+	Nodes     []NodeRows   `json:"nodes,omitzero"`
+	Report    *Report      `json:"report,omitzero"`
+	Fault     *Fault       `json:"fault,omitzero"`    // why it failed, or waits
+	Attempts  int          `json:"attempts,omitzero"` // failed in a row
+	NotBefore terse.Millis `json:"not_before,omitzero"`
+	Callback  *Callback    `json:"callback,omitzero"`
+	CreatedAt terse.Millis `json:"created_at"`
+	StartedAt terse.Millis `json:"started_at,omitzero"` // the first time
+	EndedAt   terse.Millis `json:"ended_at,omitzero"`
+	UpdatedAt terse.Millis `json:"updated_at"`
+}
+
+// NodeRows is how many rows of a job a node made the results of.
+type NodeRows struct {
+	Name string `json:"name"` // of the node, for people
+	Rows uint64 `json:"rows"`
 }
 
 // Spec is what a job was asked to do.

@@ -50,7 +50,7 @@ type Spread interface {
 	Close()
 }
 
-// Options configures a Manager. Every field but Node and Spread is required.
+// Options configures a Manager. Every field but Node, Name and Spread is required.
 type Options struct {
 	Store terse.Store
 	Links Linker
@@ -61,6 +61,7 @@ type Options struct {
 	// Node names the data folder where other nodes with jobs of their own use the store, too: this one leaves theirs
 	// alone. "": all jobs are its.
 	Node      string
+	Name      string        // of this node, for people
 	Spread    func() Spread // has other nodes take part in a run; nil: there are none
 	Clock     func() terse.Millis
 	Log       *slog.Logger
@@ -94,6 +95,7 @@ type Manager struct {
 // entry is one job in memory.
 type entry struct {
 	id        string // never changes
+	home      string // Options.Name
 	workspace terse.WorkspaceID
 	write     sync.Mutex // held during a transition
 
@@ -158,7 +160,7 @@ func (m *Manager) load(ctx context.Context, w terse.WorkspaceID) error {
 		}
 		for _, d := range docs {
 			after = d.ID
-			e := &entry{id: d.ID, workspace: w, version: d.Version, rev: m.revision.Add(1)}
+			e := &entry{id: d.ID, home: m.o.Name, workspace: w, version: d.Version, rev: m.revision.Add(1)}
 			if err := json.Unmarshal(d.Data, &e.doc); err != nil {
 				return fmt.Errorf("job %s: %w", d.ID, err)
 			}

@@ -1,7 +1,9 @@
 package jobs
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,7 +17,7 @@ type Snapshot struct {
 	Revision      string        // another one after every change, also of progress
 	RowsPerSecond float64       // 0 unless it runs
 	ETA           time.Duration // until the end; negative: not known
-	// Part of the file that was read in this run, or of the links that are rolled back; 1 at the end. Of a job that does not
+	// Part of the file whose rows are done in this run, or of the links that are rolled back; 1 at the end. Of a job that does not
 	// run, how far it was when it last did.
 	Part float64
 }
@@ -35,6 +37,7 @@ func (e *entry) snapshot() Snapshot {
 func (e *entry) snapshotLocked() Snapshot {
 	s := Snapshot{Job: e.doc, Revision: fmt.Sprintf("%d-%d", e.rev, e.live.changes()), ETA: -1, Part: e.doc.Reached}
 	if e.doc.State == Queued || e.doc.State == Running {
+		s.Nodes = e.live.nodes(&s.Job, e.home)
 		s.Counts, s.Part = e.live.counts(s.Counts), e.live.part(s.Part)
 		if e.doc.State == Running {
 			s.RowsPerSecond, s.ETA = e.live.rate()
@@ -50,7 +53,8 @@ func (e *entry) snapshotLocked() Snapshot {
 type progress struct {
 	mu         sync.Mutex
 	c          Counts
-	bytes      int64 // read of the file
+	elsewhere  map[string]uint64 // rows of this run that other nodes made the results of, by their names
+	bytes      int64             // of the file, up to the last row that is done
 	total      int64
 	at         terse.Millis
 	n          uint64 // changes
@@ -67,6 +71,7 @@ const window = 2000
 func (p *progress) set(c Counts, total int64, now terse.Millis) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.elsewhere = nil
 	p.c, p.bytes, p.total, p.markAt, p.markRows, p.markBytes, p.rows, p.read = c, 0, total, now, 0, 0, 0, 0
 }
 
@@ -78,6 +83,44 @@ func (p *progress) rowsDone(s links.BulkSummary, bytes int64, now terse.Millis) 
 	p.c.Done = s.Created + s.Reused + s.Failed
 	p.bytes = bytes
 	p.measure(p.c.Done, now)
+}
+
+// ranBy notes that another node made the results of rows.
+func (p *progress) ranBy(node string, rows uint64) {
+	if node == "" {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.elsewhere == nil {
+		p.elsewhere = map[string]uint64{}
+	}
+	p.elsewhere[node] += rows
+}
+
+// keep puts how far the run is into what is stored.
+func (p *progress) keep(j *Job, home string) {
+	j.Nodes = p.nodes(j, home)
+	j.Counts, j.Reached = p.counts(j.Counts), p.part(j.Reached)
+}
+
+// nodes returns who made the results of the run, this node first; what is stored if this process did not run the job.
+func (p *progress) nodes(j *Job, home string) []NodeRows {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.total <= 0 || j.RollingBack {
+		return j.Nodes
+	}
+	if len(p.elsewhere) == 0 {
+		return nil
+	}
+	list := []NodeRows{{Name: home, Rows: p.c.Done}}
+	for name, rows := range p.elsewhere {
+		list[0].Rows -= rows
+		list = append(list, NodeRows{name, rows})
+	}
+	slices.SortFunc(list[1:], func(a, b NodeRows) int { return cmp.Or(cmp.Compare(b.Rows, a.Rows), cmp.Compare(a.Name, b.Name)) })
+	return list
 }
 
 // deleted takes the count of a rollback.

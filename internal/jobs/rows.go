@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,10 +18,55 @@ import (
 // Read and Close may be called at once; after Close no Read is under way.
 type rowReader struct {
 	io.Reader
-	src *uploadReader
+	src  *uploadReader
+	read readMarks
 	// Of a CSV file:
 	header links.Header // as it stands there
 	lines  int          // that it takes more in the file than in the rows that are read here
+}
+
+// Read implements io.Reader.
+func (r *rowReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	r.read.add(n, r.src.n.Load())
+	return n, err
+}
+
+// fileBytes returns how many bytes of the file, as it lies on disk, lie before so many bytes of rows. It is asked for more each
+// time, beside Read.
+func (r *rowReader) fileBytes(rows int64) int64 { return r.read.at(rows) }
+
+// readMarks remember which part of a file a reader had taken when it had returned so many bytes: what is read is ahead of
+// what is done, and may be a fraction of it on disk.
+type readMarks struct {
+	mu    sync.Mutex
+	total int64 // returned
+	marks []readMark
+	last  int64 // of the file, at the last mark that was passed
+}
+
+type readMark struct{ rows, file int64 }
+
+func (m *readMarks) add(n int, file int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.total += int64(n)
+	if k := len(m.marks); k > 0 && m.marks[k-1].file == file {
+		m.marks[k-1].rows = m.total
+		return
+	}
+	m.marks = append(m.marks, readMark{m.total, file})
+}
+
+func (m *readMarks) at(rows int64) int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	i := 0
+	for ; i < len(m.marks) && m.marks[i].rows <= rows; i++ {
+		m.last = m.marks[i].file
+	}
+	m.marks = slices.Delete(m.marks, 0, i)
+	return m.last
 }
 
 // Close ends reading.

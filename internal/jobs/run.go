@@ -147,7 +147,7 @@ func (m *Manager) guarded(ctx context.Context, e *entry, j *Job) (report *Report
 // left with it: whoever sees the end may read the results, or roll the job back, at once.
 func (m *Manager) settle(ctx context.Context, e *entry, report *Report, err error) (left bool) {
 	change := func(j *Job) error {
-		j.Counts, j.Reached = e.live.counts(j.Counts), e.live.part(j.Reached)
+		e.live.keep(j, m.o.Name)
 		if report != nil {
 			j.Counts.Rows, j.Report = j.Counts.Done, report
 		}
@@ -289,7 +289,10 @@ func (m *Manager) bulk(ctx context.Context, e *entry, j *Job) (*Report, error) {
 	o := links.BulkOptions{
 		Domain: j.Spec.Domain, Campaign: j.Spec.Campaign, In: formats[j.Spec.Format], Out: formats[j.Spec.ResultFormat],
 		MaxBytes: m.maxBytes(j), DryRun: j.Spec.DryRun, Each: out.each,
-		Progress: func(s links.BulkSummary) { e.live.rowsDone(s, in.src.n.Load(), m.o.Clock()) },
+		Progress: func(p links.BulkProgress) {
+			e.live.ranBy(p.By, p.ByRows)
+			e.live.rowsDone(p.BulkSummary, in.fileBytes(p.Bytes), m.o.Clock())
+		},
 	}
 	if !j.Spec.DryRun {
 		o.Ledger = j.ID

@@ -105,7 +105,7 @@ func (m *Manager) act(ctx context.Context, w terse.WorkspaceID, id string, chang
 			return err
 		}
 		if j.State != Queued && j.State != Running && !j.RollingBack {
-			j.Counts, j.Reached = e.live.counts(j.Counts), e.live.part(j.Reached)
+			e.live.keep(j, m.o.Name)
 		}
 		return nil
 	})

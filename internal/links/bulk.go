@@ -64,7 +64,7 @@ type BulkOptions struct {
 	// have "valid":true and no link.
 	DryRun bool
 	// Progress is told the counts so far after each batch was answered. May be nil.
-	Progress func(BulkSummary)
+	Progress func(BulkProgress)
 	// Each is told what became of each row, in input order, after the results of its batch
 	// were written to w. Its error ends the request. May be nil.
 	Each func(*RowResult) error
@@ -81,6 +81,15 @@ type BulkOptions struct {
 // BulkSummary counts rows.
 type BulkSummary struct {
 	Created, Reused, Failed uint64
+}
+
+// BulkProgress is how far a request is after a batch, whose results were written.
+type BulkProgress struct {
+	BulkSummary
+	Bytes int64 // of the body, up to the end of the batch
+	// By is the other process that made the results of the batch, of ByRows rows; "": this one.
+	By     string
+	ByRows uint64
 }
 
 // RowError is the error of one row of an atomic request.
@@ -142,7 +151,7 @@ func (s *Service) Bulk(ctx context.Context, a Actor, o BulkOptions, body io.Read
 		ledger: led,
 		s:      s, a: a, o: o, def: def, campaign: rows, ctx: ctx, cancel: cancel,
 		blocks: make(chan []byte, 2), free: make(chan []byte, 3),
-		work: make(chan *batch), idle: make(chan struct{}, 1), w: w, line: 1,
+		work: make(chan *batch), idle: make(chan struct{}, 1), written: make(chan struct{}, 1), w: w, line: 1,
 	}
 	if err := p.openSpread(); err != nil {
 		return BulkSummary{}, err
@@ -186,7 +195,9 @@ type pipeline struct {
 	work   chan *batch
 	order  chan *batch   // batches in input order
 	idle   chan struct{} // told when nothing is in flight
-	flying atomic.Int64  // batches handed out and not yet written
+	// written is told when the results of a batch were written.
+	written chan struct{}
+	flying  atomic.Int64 // batches handed out and not yet written
 
 	readErr error // set before blocks is closed
 
@@ -293,6 +304,9 @@ func (p *pipeline) assemble() error {
 	first := true
 	flush := func(n int, rows [][2]int32, entry *ledgerEntry) error {
 		if len(rows) > 0 {
+			if err := p.waitForRoom(); err != nil {
+				return err
+			}
 			b := p.s.batches.get()
 			b.buf = append(b.buf[:0], pending[:n]...)
 			b.spans = append(b.spans[:0], rows...)
@@ -439,11 +453,19 @@ func (p *pipeline) write() error {
 				err = flusher.Flush()
 			}
 			if p.o.Progress != nil {
-				p.o.Progress(p.sum)
+				now := BulkProgress{BulkSummary: p.sum, Bytes: b.offset + int64(len(b.buf))}
+				if b.by != "" {
+					now.By, now.ByRows = b.by, uint64(len(b.spans))
+				}
+				p.o.Progress(now)
 			}
 			failpoint.Hit(failpoint.ResultsWritten)
 		}
 		p.s.batches.put(b)
+		select {
+		case p.written <- struct{}{}:
+		default:
+		}
 		if p.flying.Add(-1) == 0 {
 			select {
 			case p.idle <- struct{}{}:
@@ -512,7 +534,7 @@ func (p *pipeline) runAtomic(body io.Reader) (BulkSummary, error) {
 		return p.sum, err
 	}
 	if p.o.Progress != nil {
-		p.o.Progress(p.sum)
+		p.o.Progress(BulkProgress{BulkSummary: p.sum, Bytes: p.offset})
 	}
 	if _, err := p.w.Write(b.out); err != nil {
 		return p.sum, err

@@ -42,10 +42,11 @@ type batch struct {
 
 	out                     []byte // the results
 	created, reused, failed uint64
-	err                     error // ends the request
-	panicked                bool  // err is a defect
-	lost                    bool  // a row names a domain that cannot be used
-	tries                   int   // runs that failed
+	err                     error  // ends the request
+	panicked                bool   // err is a defect
+	lost                    bool   // a row names a domain that cannot be used
+	tries                   int    // runs that failed
+	by                      string // the other process that made the results; "": this one
 	done                    chan struct{}
 }
 
@@ -95,7 +96,7 @@ func (b *batch) reset() {
 	b.issuers = b.issuers[:0]
 	clear(b.places)
 	b.values.joined = b.values.joined[:0]
-	b.created, b.reused, b.failed, b.err, b.entry, b.panicked, b.lost, b.tries = 0, 0, 0, nil, nil, false, false, 0
+	b.created, b.reused, b.failed, b.err, b.entry, b.panicked, b.lost, b.tries, b.by = 0, 0, 0, nil, nil, false, false, 0, ""
 }
 
 // view returns bytes as a string without a copy. The batch's buffers do not change
@@ -354,7 +355,8 @@ func (b *batch) insert(p *pipeline) error {
 			}
 			chunk.Documents = []terse.Document{doc}
 		}
-		err := p.s.insertChunk(p.ctx, &chunk)
+		var err error
+		b.whileAway(p.s, func() { err = p.s.insertChunk(p.ctx, &chunk) })
 		if err == nil {
 			failpoint.Hit(failpoint.ChunkCommitted)
 			break
@@ -401,6 +403,16 @@ func (b *batch) insert(p *pipeline) error {
 		}
 	}
 	return nil
+}
+
+// whileAway runs what waits for the store, within a turn of the background. A batch that has locks of destinations keeps its
+// turn: others would wait for the locks in it.
+func (b *batch) whileAway(s *Service, f func()) {
+	if s.o.Far && len(b.reuse) == 0 {
+		s.background.Apart(f)
+		return
+	}
+	f()
 }
 
 // maxVerify bounds how often a write of unknown outcome is looked up and repeated.

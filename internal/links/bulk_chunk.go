@@ -46,8 +46,12 @@ const (
 
 // appendChunk appends a batch as a chunk.
 func (p *pipeline) appendChunk(dst []byte, b *batch) []byte {
+	host := p.o.Domain
+	if p.campaign == nil && p.def != nil {
+		host = p.def.Host // which one is the default, the other process would have to ask the store for
+	}
 	h := chunkHeader{
-		Run: p.runID, Workspace: p.a.Workspace, By: p.a.By, Domain: p.o.Domain, Campaign: p.o.Campaign, In: p.o.In, DryRun: p.o.DryRun,
+		Run: p.runID, Workspace: p.a.Workspace, By: p.a.By, Domain: host, Campaign: p.o.Campaign, In: p.o.In, DryRun: p.o.DryRun,
 		Columns: headerBytes(p.header), Base: b.base, Offset: b.offset, Rows: len(b.spans),
 	}
 	if p.campaign != nil {
@@ -128,20 +132,55 @@ func (s *Service) openChunk(ctx context.Context, chunk []byte) (*pipeline, *batc
 // maxRuns is how many runs of other processes are remembered.
 const maxRuns = 64
 
-// catchUp learns what other processes wrote before a run that is new here began.
-func (s *Service) catchUp(ctx context.Context, run string) error {
-	s.runsMu.Lock()
-	known := slices.Contains(s.runs, run)
-	s.runsMu.Unlock()
-	if known || s.o.CatchUp == nil {
+// otherRun is a run of another process.
+type otherRun struct {
+	name  string
+	asked chan struct{} // closed when CatchUp has returned
+	err   error         // of CatchUp
+}
+
+// catchUp learns what other processes wrote before a run that is new here began: once, however many chunks come at first.
+func (s *Service) catchUp(ctx context.Context, run string) (err error) {
+	if s.o.CatchUp == nil {
 		return nil
 	}
-	if err := s.o.CatchUp(ctx); err != nil {
-		return err
+	mine := &otherRun{name: run, asked: make(chan struct{}), err: errors.New("what other processes wrote was not learned")}
+	for {
+		known := s.knownRun(mine)
+		if known == nil {
+			break
+		}
+		select {
+		case <-known.asked:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if known.err == nil {
+			return nil
+		} // else it is forgotten, and the next one asks
 	}
+	defer func() {
+		if mine.err != nil {
+			s.runsMu.Lock()
+			s.runs = slices.DeleteFunc(s.runs, func(r *otherRun) bool { return r == mine })
+			s.runsMu.Unlock()
+		}
+		close(mine.asked)
+	}()
+	mine.err = s.o.CatchUp(ctx)
+	return mine.err
+}
+
+// knownRun returns what is known of a run; nil: nothing was, and now mine is.
+func (s *Service) knownRun(mine *otherRun) *otherRun {
 	s.runsMu.Lock()
 	defer s.runsMu.Unlock()
-	if s.runs = append(s.runs, run); len(s.runs) > maxRuns {
+	for _, r := range s.runs {
+		if r.name == mine.name {
+			return r
+		}
+	}
+	if s.runs = append(s.runs, mine); len(s.runs) > maxRuns {
 		s.runs = s.runs[1:]
 	}
 	return nil

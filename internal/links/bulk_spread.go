@@ -21,13 +21,15 @@ import (
 
 // Spread has other processes run chunks of one request. Its methods may be called from many goroutines.
 type Spread interface {
-	// Window returns how many chunks are under way at most.
+	// Window returns how many chunks are under way at most, whoever comes.
 	Window() int
+	// Now returns how many may be under way now. It asks nobody.
+	Now() int
 	// Room waits until chunk i of 0 to Window-1 may be under way; false: ctx has ended.
 	Room(ctx context.Context, i int) bool
-	// Do has another process run a chunk, which is borrowed, and returns the outcome that it made. After any error the
-	// chunk may still be run, now or later.
-	Do(ctx context.Context, chunk []byte) (outcome []byte, err error)
+	// Do has another process run a chunk, which is borrowed, and returns the outcome that it made, and who that was. After
+	// any error the chunk may still be run, now or later.
+	Do(ctx context.Context, chunk []byte) (outcome []byte, node string, err error)
 }
 
 // maxDeclined is how many chunks the other processes may decline before the rest of the request stays here.
@@ -76,11 +78,12 @@ func (p *pipeline) send(b *batch) {
 		p.s.background.Do(func() { b.run(p) })
 		return
 	}
-	outcome, err := p.spread.Do(p.ctx, p.appendChunk(nil, b))
+	outcome, node, err := p.spread.Do(p.ctx, p.appendChunk(nil, b))
 	if err == nil {
 		p.s.background.Do(func() { err = b.takeOutcome(p, outcome) })
 	}
 	if err == nil {
+		b.by = node
 		return
 	}
 	if errors.Is(err, errDeclined) {
@@ -91,6 +94,22 @@ func (p *pipeline) send(b *batch) {
 	}
 	b.restart()
 	p.again(b)
+}
+
+// waitForRoom waits until another batch may be under way. Those that are done and wait for an earlier one count too: their
+// results are in memory.
+func (p *pipeline) waitForRoom() error {
+	if p.spread == nil {
+		return nil // the channel of the order is as long as it may be
+	}
+	for p.flying.Load() >= int64(inFlight()+min(p.spread.Now(), p.spread.Window())) {
+		select {
+		case <-p.written:
+		case <-p.ctx.Done():
+			return p.ctx.Err()
+		}
+	}
+	return nil
 }
 
 // again runs a batch which another run may have done, or begun.

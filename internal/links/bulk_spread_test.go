@@ -23,9 +23,13 @@ import (
 // spreadTo hands chunks to a function.
 type spreadTo func(ctx context.Context, chunk []byte) ([]byte, error)
 
-func (spreadTo) Window() int                                            { return 8 }
-func (spreadTo) Room(ctx context.Context, _ int) bool                   { return ctx.Err() == nil }
-func (f spreadTo) Do(ctx context.Context, chunk []byte) ([]byte, error) { return f(ctx, chunk) }
+func (spreadTo) Window() int                          { return 8 }
+func (spreadTo) Now() int                             { return 8 }
+func (spreadTo) Room(ctx context.Context, _ int) bool { return ctx.Err() == nil }
+func (f spreadTo) Do(ctx context.Context, chunk []byte) ([]byte, string, error) {
+	outcome, err := f(ctx, chunk)
+	return outcome, "other", err
+}
 
 // nodeOn is one more process on a store.
 func nodeOn(t *testing.T, store terse.Store, now *terse.Millis) *Service {

@@ -42,6 +42,8 @@ type Options struct {
 	// CatchUp learns what other processes have written so far. It is called before the first chunk of a run of another process
 	// is run here, with the settings that the run began with. nil: nothing is to be learned.
 	CatchUp func(context.Context) error
+	// Far says that the store is another process: while it works on a batch, other batches of this process are worked on.
+	Far bool
 	// MaxBulkBytes bounds the decompressed body of one bulk request; 0: 4 GiB.
 	MaxBulkBytes int64
 	// MaxAtomicBytes bounds the body of a bulk request with atomic=true, which is held
@@ -70,7 +72,7 @@ type Service struct {
 	background background.Pool
 
 	runsMu sync.Mutex
-	runs   []string // of other processes, which CatchUp was called for
+	runs   []*otherRun
 }
 
 // New returns a Service.

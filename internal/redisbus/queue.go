@@ -24,6 +24,7 @@ type QueueOptions struct {
 	// Version of the program: nodes of different versions have different queues, because chunks are of one version.
 	Version string
 	Name    string // of this node among all
+	Label   string // of this node, for people
 	Slots   int    // chunks that this node runs at a time
 	// Secret is what all nodes of the instance know, and nobody else: chunks and outcomes are signed with what follows from it.
 	Secret []byte
@@ -151,8 +152,11 @@ func (q *Queue) failed() {
 	q.rest, q.others = time.Now().Add(restAfter), 0
 }
 
-// room returns how many chunks may be handed in at a time now: as many as the nodes that take them are likely to run, and
-// as many again that wait for them.
+// roomFor returns how many chunks other nodes are likely to run at a time, and for every three of them one that waits: whoever
+// is done must not wait for the next one, and what waits when the rows end keeps the end waiting.
+func (q *Queue) roomFor(others int) int { return others * (q.o.Slots + (q.o.Slots+2)/3) }
+
+// room returns how many chunks may be handed in at a time now.
 func (q *Queue) room(ctx context.Context) int {
 	q.mu.Lock()
 	now := time.Now()
@@ -161,7 +165,7 @@ func (q *Queue) room(ctx context.Context) int {
 	others := q.others
 	q.mu.Unlock()
 	if !ask {
-		return 2 * q.o.Slots * others
+		return q.roomFor(others)
 	}
 	others, err := q.ask(ctx)
 	q.mu.Lock()
@@ -170,7 +174,7 @@ func (q *Queue) room(ctx context.Context) int {
 	if err != nil {
 		q.rest, q.others = q.asked.Add(restAfter), 0
 	}
-	return 2 * q.o.Slots * q.others
+	return q.roomFor(q.others)
 }
 
 // ask counts the other nodes that take chunks.

@@ -23,7 +23,7 @@ var _ links.Spread = (*Run)(nil)
 func newQueue(t *testing.T, prefix, name string) *Queue {
 	t.Helper()
 	q, err := NewQueue(QueueOptions{
-		Options: Options{URL: testengine.Address(t, testengine.Redis), Prefix: prefix, Instance: "i"}, Version: "v{1}", Name: name, Slots: 2, Log: slog.New(slog.DiscardHandler), Secret: bytes.Repeat([]byte{7}, 32),
+		Options: Options{URL: testengine.Address(t, testengine.Redis), Prefix: prefix, Instance: "i"}, Version: "v{1}", Name: name, Label: "label", Slots: 2, Log: slog.New(slog.DiscardHandler), Secret: bytes.Repeat([]byte{7}, 32),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -58,7 +58,10 @@ func hasRoom(t *testing.T, r *Run) {
 // insist hands a chunk in until it is answered: a server that has no processor for seconds refuses some.
 func insist(ctx context.Context, r *Run, chunk string) (outcome string, err error) {
 	for end := time.Now().Add(time.Minute); ; {
-		got, err := r.Do(ctx, []byte(chunk))
+		got, node, err := r.Do(ctx, []byte(chunk))
+		if err == nil && node != "label" {
+			return "", fmt.Errorf("the outcome is of the node %q", node)
+		}
 		if err == nil || ctx.Err() != nil || time.Now().After(end) {
 			return string(got), err
 		}
@@ -121,7 +124,7 @@ func TestQueue(t *testing.T) {
 	prefix := newPrefix()
 	home := newQueue(t, prefix, "home")
 	r := home.Open()
-	if _, err := r.Do(t.Context(), []byte("x")); !errors.Is(err, errNobody) {
+	if _, _, err := r.Do(t.Context(), []byte("x")); !errors.Is(err, errNobody) {
 		t.Errorf("without another node: %v", err)
 	}
 	for _, name := range []string{"a", "b"} {
@@ -201,7 +204,7 @@ func TestQueueEmptied(t *testing.T) {
 	home.waits.patience = 10 * time.Millisecond
 	errs := make(chan error, 1)
 	go func() {
-		_, err := r.Do(t.Context(), []byte("x"))
+		_, _, err := r.Do(t.Context(), []byte("x"))
 		errs <- err
 	}()
 	c, err := home.connect()

@@ -24,8 +24,8 @@ const (
 )
 
 const (
-	// maxWindow bounds the chunks of a run under way: their rows are in memory.
-	maxWindow = 32
+	// maxWindow bounds the chunks of a run under way: their rows are in memory. Eight nodes of two processors run as many.
+	maxWindow = 64
 	// roomEvery is how often somebody who has no room looks again.
 	roomEvery = 250 * time.Millisecond
 	// patrolEvery is how often chunks under way are looked at.
@@ -77,6 +77,13 @@ func (r *Run) Close() {
 // Window implements links.Spread.
 func (r *Run) Window() int { return maxWindow }
 
+// Now implements links.Spread.
+func (r *Run) Now() int {
+	r.q.mu.Lock()
+	defer r.q.mu.Unlock()
+	return r.q.roomFor(r.q.others)
+}
+
 // Room implements links.Spread.
 func (r *Run) Room(ctx context.Context, i int) bool {
 	for r.q.room(ctx) <= i {
@@ -94,7 +101,7 @@ var (
 )
 
 // Do implements links.Spread.
-func (r *Run) Do(ctx context.Context, chunk []byte) (outcome []byte, err error) {
+func (r *Run) Do(ctx context.Context, chunk []byte) (outcome []byte, node string, err error) {
 	defer func() {
 		if err == nil {
 			r.q.chunks.WithLabelValues("answered").Inc()
@@ -103,11 +110,11 @@ func (r *Run) Do(ctx context.Context, chunk []byte) (outcome []byte, err error) 
 		}
 	}()
 	if r.q.room(ctx) == 0 {
-		return nil, errNobody
+		return nil, "", errNobody
 	}
 	packed := pack(chunk)
 	if err := r.q.reserve(ctx, len(packed)); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	defer r.q.release(len(packed))
 	f := &flight{began: time.Now(), end: make(chan landing, 1)}
@@ -116,7 +123,7 @@ func (r *Run) Do(ctx context.Context, chunk []byte) (outcome []byte, err error) 
 	if err := r.send(ctx, f, number, packed); err != nil {
 		r.q.failed()
 		r.q.log.say("chunks of jobs cannot be handed to other nodes: they are run here", err)
-		return nil, err
+		return nil, "", err
 	}
 	r.begun.Do(func() { r.running.Go(r.receive) })
 	var l landing
@@ -127,9 +134,17 @@ func (r *Run) Do(ctx context.Context, chunk []byte) (outcome []byte, err error) 
 	}
 	if l.err != nil {
 		r.takeBack(ctx, f.id)
-		return nil, l.err
+		return nil, "", l.err
 	}
-	return unpack(l.outcome)
+	whole, err := unpack(l.outcome)
+	if err != nil {
+		return nil, "", err
+	}
+	name, outcome, ok := cutName(whole)
+	if !ok {
+		return nil, "", errors.New("the outcome of a chunk does not say whose it is")
+	}
+	return outcome, name, nil
 }
 
 func (r *Run) add(f *flight) uint64 {

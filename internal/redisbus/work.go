@@ -200,7 +200,7 @@ func (w *worker) do(ctx context.Context, t *task) {
 	// Also at a stop: what was done need not be done again.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), replyWithin)
 	defer cancel()
-	packed := pack(outcome)
+	packed := pack(appendName(nil, q.o.Label, outcome))
 	message := t.number + " " + q.seal.sign(sealedOutcome, t.replies, t.number, packed) + packed
 	for {
 		err := q.reply(ctx, t, message)
@@ -229,6 +229,23 @@ func (q *Queue) reply(ctx context.Context, t *task, message string) error {
 			d.B().Xdel().Key(q.stream).Id(t.id).Build(),
 			d.B().Exec().Build()))
 	})
+}
+
+// maxName bounds the name of a node in front of an outcome, in bytes.
+const maxName = 255
+
+// appendName appends the name of the node that made an outcome, behind its length, and the outcome.
+func appendName(dst []byte, name string, outcome []byte) []byte {
+	name = name[:min(len(name), maxName)]
+	return append(append(append(dst, byte(len(name))), name...), outcome...)
+}
+
+func cutName(b []byte) (name string, outcome []byte, ok bool) {
+	if len(b) == 0 || len(b) <= int(b[0]) {
+		return "", nil, false
+	}
+	n := 1 + int(b[0])
+	return strings.ToValidUTF8(string(b[1:n]), "?"), b[n:], true
 }
 
 // forget ends the signs for a chunk.
