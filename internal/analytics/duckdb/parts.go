@@ -30,14 +30,14 @@ func (r *rollup) parts() []string {
 	list := []string{strings.Replace(createParts(), "TABLE ", "TEMP TABLE new_", 1)}
 	for _, dim := range partDimensions {
 		clicks := r.scoped(fmt.Sprintf("%s AS txt, %s", dimensionColumns[dim], slotOfDay), scopeWorkspace, scopeDomain) + " WHERE outcome = 'redirect'"
-		part := func(cols, from string) string { return "SELECT " + rollupKey + ", txt, " + cols + " FROM " + from }
+		part := func(cols, from string) string { return "SELECT s, txt, " + cols + " FROM " + from }
 		parts := strings.Join([]string{
-			part("v AS slot, "+slotCounts+", 0 AS firsts, 0 AS lasts", clicks+" GROUP BY "+rollupKey+", txt, v"),
-			part("f, 0, 0, 0, 0, count(*), 0", "ends GROUP BY "+rollupKey+", txt, f"),
-			part("l, 0, 0, 0, 0, 0, count(*)", "ends GROUP BY "+rollupKey+", txt, l"),
+			part("v AS slot, "+slotCounts+", 0 AS firsts, 0 AS lasts", clicks+" GROUP BY s, txt, v"),
+			part("f, 0, 0, 0, 0, count(*), 0", "ends GROUP BY s, txt, f"),
+			part("l, 0, 0, 0, 0, 0, count(*)", "ends GROUP BY s, txt, l"),
 		}, " UNION ALL ")
-		list = append(list, "INSERT INTO new_"+partsTable+" WITH ends AS MATERIALIZED (SELECT "+rollupKey+", txt, min(v) AS f, max(v) AS l FROM "+clicks+" AND "+aVisit+" GROUP BY "+rollupKey+", txt, visitor) "+
-			"SELECT "+rollupKey+", '"+string(dim)+"', txt, slot, sum(clicks_p), sum(clicks_b), sum(qr_p), sum(qr_b), sum(firsts), sum(lasts) FROM ("+parts+") GROUP BY "+rollupKey+", txt, slot")
+		list = append(list, "INSERT INTO new_"+partsTable+" WITH ends AS MATERIALIZED (SELECT s, txt, min(v) AS f, max(v) AS l FROM "+clicks+" AND "+aVisit+" GROUP BY s, txt, visitor) "+
+			"SELECT "+rollupKey+", '"+string(dim)+"', txt, slot, clicks_p, clicks_b, qr_p, qr_b, firsts, lasts FROM (SELECT s, txt, slot, sum(clicks_p) AS clicks_p, sum(clicks_b) AS clicks_b, sum(qr_p) AS qr_p, sum(qr_b) AS qr_b, sum(firsts) AS firsts, sum(lasts) AS lasts FROM ("+parts+") GROUP BY s, txt, slot) JOIN scopes USING (s)")
 	}
 	return append(list, onlyDomain("new_"+partsTable))
 }

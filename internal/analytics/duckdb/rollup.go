@@ -151,17 +151,17 @@ func (d *DB) rollupFile(day int64, table string) string {
 	return filepath.Join(d.rollupDir(day), table+".parquet")
 }
 
+// batchRollups bounds the clicks of days whose rollups are computed together, from a copy in a temporary table of a few hundred bytes
+// a click. A day with more is computed alone, and each statement reads its file again: a copy of it could be larger than the memory.
+const batchRollups = 300_000
+
 // rollUp computes the rollups of the days of changes, of which each has its clicks in one file, and writes them into the
 // record. Several small days cost hardly more than one: the time of a statement is mostly its planning.
 func (d *DB) rollUp(ctx context.Context, changes []prepared) (err error) {
 	var days []prepared
-	var files []file
 	for _, p := range changes {
 		if p.counts() {
 			days = append(days, p)
-			if p.any {
-				files = append(files, p.file)
-			}
 		}
 	}
 	if len(days) == 0 {
@@ -172,11 +172,32 @@ func (d *DB) rollUp(ctx context.Context, changes []prepared) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
+	for len(days) > 0 {
+		n, clicks := 0, int64(0)
+		for ; n < len(days) && (n == 0 || clicks+days[n].file.rows <= batchRollups); n++ {
+			clicks += days[n].file.rows
+		}
+		if err := d.rollUpOn(ctx, conn, days[:n], clicks); err != nil {
+			return err
+		}
+		days = days[n:]
+	}
+	return nil
+}
+
+// rollUpOn is rollUp of days that have so many clicks together.
+func (d *DB) rollUpOn(ctx context.Context, conn *sql.Conn, days []prepared, clicks int64) error {
+	var files []file
+	for _, p := range days {
+		if p.any {
+			files = append(files, p.file)
+		}
+	}
 	r := rollup{ctx: ctx, conn: conn, src: readParquet(d.o.Record, files), scopeRows: d.o.scopeRows, topValues: d.o.topValues, cubeShare: d.o.cubeShare, linkCubeRows: d.o.linkCubeRows}
 	r.drop()
 	defer r.drop()
 	if len(files) > 0 {
-		if err := r.compute(); err != nil {
+		if err := r.compute(clicks <= batchRollups); err != nil {
 			return fmt.Errorf("roll up: %w", err)
 		}
 	}
@@ -203,7 +224,7 @@ type rollup struct {
 	scopeRows, topValues, cubeShare, linkCubeRows int
 }
 
-var rollupTemps = []string{"new_rday", "new_r15", "new_rdim", "new_rlink", "hot_campaigns", "hot_links", "domains", "counts", "people", "folded", "seen", "new_" + partsTable}
+var rollupTemps = []string{"new_rday", "new_r15", "new_rdim", "new_rlink", "counted", "scopes", "domains", "counts", "people", "folded", "seen", "new_" + partsTable}
 
 func (r *rollup) drop() {
 	for _, t := range slices.Concat(rollupTemps, cubeTemps) {
@@ -214,23 +235,31 @@ func (r *rollup) drop() {
 // dayColumn is the UTC day of a click.
 const dayColumn = "(epoch_ms(ts) // 86400000)"
 
-// scoped returns the clicks, each once for every scope that it counts in, of some kinds of scopes or all, with the columns
-// needed and v. A workspace with one domain has no rows of that domain here: they are copied later.
+// scoping returns the statements that number the scopes of days, in the table scopes. A workspace with one domain has none of that
+// domain: its rows are copied later.
+func (r *rollup) scoping() []string {
+	hot := func(scope int, column string) string {
+		return fmt.Sprintf(" UNION ALL SELECT %s, workspace_id, %d, %s, '' FROM %s WHERE %s <> 0 GROUP BY ALL HAVING count(*) >= %d", dayColumn, scope, column, r.src, column, r.scopeRows)
+	}
+	return []string{
+		fmt.Sprintf("CREATE TEMP TABLE domains AS SELECT %s AS day, workspace_id AS w, min(domain) AS single, count(DISTINCT domain) AS n FROM %s GROUP BY ALL", dayColumn, r.src),
+		fmt.Sprintf("CREATE TEMP TABLE scopes AS SELECT (row_number() OVER ())::INTEGER AS s, * FROM (SELECT day, w AS workspace_id, %d::UTINYINT AS scope, 0::BIGINT AS id, '' AS domain FROM domains"+
+			" UNION ALL SELECT DISTINCT %s, workspace_id, %d, 0, domain FROM %s c SEMI JOIN (SELECT * FROM domains WHERE n > 1) o ON c.workspace_id = o.w AND %s = o.day", scopeWorkspace, dayColumn, scopeDomain, r.src, dayColumn) +
+			hot(scopeCampaign, "campaign_id") + hot(scopeLink, "link_id") + ")",
+	}
+}
+
+// scoped returns the clicks, each once for every scope that it counts in, of some kinds of scopes or all, with the number of the scope,
+// the columns needed and v.
 func (r *rollup) scoped(v string, only ...int) string {
 	var parts []string
-	part := func(scope int, id, domain, join string) {
+	for scope, same := range []string{scopeWorkspace: "", scopeCampaign: " AND c.campaign_id = scope_id", scopeDomain: " AND c.domain = scope_domain", scopeLink: " AND c.link_id = scope_id"} {
 		if len(only) == 0 || slices.Contains(only, scope) {
-			parts = append(parts, fmt.Sprintf(`SELECT %s AS day, workspace_id, %d AS scope, %s AS id, %s AS domain, %s AS v, visitor, link_id, outcome, bot <> 0 AS b, "repeat", "trigger", weight, domain || '/' || code AS label FROM %s c%s`,
-				dayColumn, scope, id, domain, v, r.src, join))
+			parts = append(parts, fmt.Sprintf(`SELECT s, %s AS v, visitor, link_id, outcome, bot <> 0 AS b, "repeat", "trigger", weight, domain || '/' || code AS label FROM %s c `+
+				`JOIN (SELECT s, day AS scope_day, workspace_id AS scope_workspace, id AS scope_id, domain AS scope_domain FROM scopes WHERE scope = %d) ON c.workspace_id = scope_workspace AND %s = scope_day%s`,
+				v, r.src, scope, dayColumn, same))
 		}
 	}
-	hot := func(table, column string) string {
-		return fmt.Sprintf(" SEMI JOIN %s h ON c.workspace_id = h.w AND c.%s = h.n AND %s = h.day", table, column, dayColumn)
-	}
-	part(scopeWorkspace, "0::BIGINT", "''", "")
-	part(scopeDomain, "0::BIGINT", "domain", " SEMI JOIN (SELECT * FROM domains WHERE n > 1) h ON c.workspace_id = h.w AND "+dayColumn+" = h.day")
-	part(scopeCampaign, "campaign_id", "''", hot("hot_campaigns", "campaign_id"))
-	part(scopeLink, "link_id", "''", hot("hot_links", "link_id"))
 	return "(" + strings.Join(parts, " UNION ALL ") + ")"
 }
 
@@ -239,17 +268,18 @@ const (
 	aVisit    = "NOT b AND visitor <> 0"
 )
 
-// compute fills the tables new_….
-func (r *rollup) compute() error {
+// compute fills the tables new_…, small from a copy of the clicks in memory.
+func (r *rollup) compute(small bool) error {
 	var list []string
 	add := func(format string, args ...any) { list = append(list, fmt.Sprintf(format, args...)) }
-	for table, column := range map[string]string{"hot_campaigns": "campaign_id", "hot_links": "link_id"} {
-		add("CREATE TEMP TABLE %s AS SELECT %s AS day, workspace_id AS w, %s AS n FROM %s WHERE %s <> 0 GROUP BY ALL HAVING count(*) >= %d", table, dayColumn, column, r.src, column, r.scopeRows)
+	if small {
+		add("CREATE TEMP TABLE counted AS SELECT %s FROM %s", strings.Join(countedColumns(), ", "), r.src)
+		r.src = "counted"
 	}
-	add("CREATE TEMP TABLE domains AS SELECT %s AS day, workspace_id AS w, min(domain) AS single, count(DISTINCT domain) AS n FROM %s GROUP BY ALL", dayColumn, r.src)
-
-	add("CREATE TEMP TABLE counts (day BIGINT, " + scopeKey + ", dim VARCHAR, num BIGINT, txt VARCHAR, outcome VARCHAR, b BOOLEAN, red BOOLEAN, w BIGINT, d BIGINT, q BIGINT, n BIGINT, label VARCHAR)")
-	add("CREATE TEMP TABLE people (day BIGINT, " + scopeKey + ", dim VARCHAR, num BIGINT, txt VARCHAR, visitors BIGINT, uniques BIGINT)")
+	list = append(list, r.scoping()...)
+	// A hash of 64 bits stands for a value until its clicks and its visitors come together.
+	add("CREATE TEMP TABLE counts (s INTEGER, dim VARCHAR, h UBIGINT, num BIGINT, txt VARCHAR, outcome VARCHAR, b BOOLEAN, red BOOLEAN, w BIGINT, d BIGINT, q BIGINT, n BIGINT, label VARCHAR)")
+	add("CREATE TEMP TABLE people (s INTEGER, dim VARCHAR, h UBIGINT, visitors BIGINT, uniques BIGINT)")
 	for _, dim := range rolledDimensions() {
 		v, num, txt, label, red := "''", "0::BIGINT", "v", "''", "outcome = 'redirect'"
 		if dim != "" {
@@ -264,10 +294,10 @@ func (r *rollup) compute() error {
 		case analytics.Link:
 			label = "max(label)"
 		}
-		add(`INSERT INTO counts SELECT %s, '%s', %s, %s, outcome, b, %s, sum(weight), coalesce(sum(weight) FILTER ("repeat" = 0), 0), coalesce(sum(weight) FILTER ("trigger" = 'qr'), 0), count(*) FILTER (visitor <> 0), %s FROM %s GROUP BY %s, v, outcome, b`,
-			rollupKey, dim, num, txt, red, label, r.scoped(v), rollupKey)
-		add("INSERT INTO people SELECT %s, '%s', %s, %s, count(DISTINCT visitor), count(DISTINCT hash(visitor, link_id)) FROM %s WHERE %s AND %s GROUP BY %s, v",
-			rollupKey, dim, num, txt, r.scoped(v), red, aVisit, rollupKey)
+		add(`INSERT INTO counts SELECT s, '%s', hash(v), %s, %s, outcome, b, %s, sum(weight), coalesce(sum(weight) FILTER ("repeat" = 0), 0), coalesce(sum(weight) FILTER ("trigger" = 'qr'), 0), count(*) FILTER (visitor <> 0), %s FROM %s GROUP BY s, v, outcome, b`,
+			dim, num, txt, red, label, r.scoped(v))
+		add("INSERT INTO people SELECT s, '%s', v, count(DISTINCT visitor), count(DISTINCT hash(visitor, link_id)) FROM %s WHERE %s AND %s GROUP BY s, v",
+			dim, r.scoped("hash("+v+")"), red, aVisit)
 	}
 	list = append(list, r.cubing()...)
 	list = append(list, r.pivot()...)
@@ -281,6 +311,18 @@ func (r *rollup) compute() error {
 		}
 	}
 	return nil
+}
+
+// countedColumns are the columns of a click, quoted, that say something to rollups.
+func countedColumns() (list []string) {
+	for _, c := range columns {
+		switch c.name {
+		case "event_id", "ref_path", "v":
+		default:
+			list = append(list, fmt.Sprintf("%q", c.name))
+		}
+	}
+	return list
 }
 
 // rolledDimensions are those of rdim and "", which makes rday. Tags are of links, not of clicks.
@@ -303,7 +345,8 @@ func (r *rollup) pivot() []string {
 	ranked := "SELECT *, row_number() OVER (PARTITION BY " + rollupKey + ", dim ORDER BY clicks_p + clicks_b DESC, visitors DESC, num, txt) AS rank FROM folded WHERE dim <> ''"
 	top := strconv.Itoa(r.topValues)
 	list := []string{
-		"CREATE TEMP TABLE folded AS SELECT " + value + ", coalesce(max(label), '') AS label, " + numbers + " FROM counts LEFT JOIN people USING (" + value + ") GROUP BY " + value,
+		"CREATE TEMP TABLE folded AS SELECT " + value + ", label, " + names + " FROM (SELECT s, dim, num, txt, coalesce(max(label), '') AS label, " + numbers +
+			" FROM counts LEFT JOIN people USING (s, dim, h) GROUP BY s, dim, num, txt) JOIN scopes USING (s)",
 		"CREATE TEMP TABLE new_rday AS SELECT " + rollupKey + ", " + names + ", coalesce(cubes, 0)::BIGINT AS cubes FROM folded LEFT JOIN " +
 			"(SELECT day, workspace_id, bit_or(1::BIGINT << cube) AS cubes FROM new_cubes GROUP BY ALL) USING (day, workspace_id) WHERE dim = ''",
 		"CREATE TEMP TABLE new_rdim AS WITH ranked AS MATERIALIZED (" + ranked + ") SELECT " + value + ", false AS other, label, " + names + " FROM ranked WHERE rank <= " + top +
@@ -337,23 +380,24 @@ var (
 func (r *rollup) slots() []string {
 	clicks := r.scoped(slotOfDay)
 	part := func(cols, from string) string {
-		return "SELECT " + rollupKey + ", " + cols + " FROM " + from
+		return "SELECT s, " + cols + " FROM " + from
 	}
 	parts := strings.Join([]string{
-		part("v AS slot, "+slotCounts+", 0 AS v15, 0 AS v60, 0 AS firsts, 0 AS lasts", clicks+" WHERE outcome = 'redirect' GROUP BY "+rollupKey+", v"),
-		part("slot, 0, 0, 0, 0, count(*), 0, 0, 0", "seen GROUP BY "+rollupKey+", slot"),
-		part("f, 0, 0, 0, 0, 0, 0, count(*), 0", "ends GROUP BY "+rollupKey+", f"),
-		part("l, 0, 0, 0, 0, 0, 0, 0, count(*)", "ends GROUP BY "+rollupKey+", l"),
-		part("h, 0, 0, 0, 0, 0, count(DISTINCT visitor), 0, 0", "(SELECT *, unnest([slot - 3, slot - 2, slot - 1, slot]) AS h FROM seen) WHERE h >= 0 GROUP BY "+rollupKey+", h"),
+		part("v AS slot, "+slotCounts+", 0 AS v15, 0 AS v60, 0 AS firsts, 0 AS lasts", clicks+" WHERE outcome = 'redirect' GROUP BY s, v"),
+		part("slot, 0, 0, 0, 0, count(*), 0, 0, 0", "seen GROUP BY s, slot"),
+		part("f, 0, 0, 0, 0, 0, 0, count(*), 0", "ends GROUP BY s, f"),
+		part("l, 0, 0, 0, 0, 0, 0, 0, count(*)", "ends GROUP BY s, l"),
+		part("h, 0, 0, 0, 0, 0, count(DISTINCT visitor), 0, 0", "(SELECT *, unnest([slot - 3, slot - 2, slot - 1, slot]) AS h FROM seen) WHERE h >= 0 GROUP BY s, h"),
 	}, " UNION ALL ")
 	var sums []string
-	for _, n := range []string{"clicks_p", "clicks_b", "qr_p", "qr_b", "v15", "v60", "firsts", "lasts"} {
+	names := []string{"clicks_p", "clicks_b", "qr_p", "qr_b", "v15", "v60", "firsts", "lasts"}
+	for _, n := range names {
 		sums = append(sums, "sum("+n+")::BIGINT AS "+n)
 	}
 	return []string{
-		"CREATE TEMP TABLE seen AS SELECT DISTINCT " + rollupKey + ", visitor, v AS slot FROM " + clicks + " WHERE outcome = 'redirect' AND " + aVisit,
-		"CREATE TEMP TABLE new_r15 AS WITH ends AS MATERIALIZED (SELECT " + rollupKey + ", min(slot) AS f, max(slot) AS l FROM seen GROUP BY " + rollupKey + ", visitor) " +
-			"SELECT " + rollupKey + ", slot::UTINYINT AS slot, " + strings.Join(sums, ", ") + " FROM (" + parts + ") GROUP BY " + rollupKey + ", slot",
+		"CREATE TEMP TABLE seen AS SELECT DISTINCT s, visitor, v AS slot FROM " + clicks + " WHERE outcome = 'redirect' AND " + aVisit,
+		"CREATE TEMP TABLE new_r15 AS WITH ends AS MATERIALIZED (SELECT s, min(slot) AS f, max(slot) AS l FROM seen GROUP BY s, visitor) " +
+			"SELECT " + rollupKey + ", slot, " + strings.Join(names, ", ") + " FROM (SELECT s, slot::UTINYINT AS slot, " + strings.Join(sums, ", ") + " FROM (" + parts + ") GROUP BY s, slot) JOIN scopes USING (s)",
 		onlyDomain("new_r15"),
 	}
 }
