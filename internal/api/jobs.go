@@ -43,7 +43,7 @@ type Job struct {
 	ResultURL     *string           `json:"result_url" doc:"One result a row, in the order of the rows; null before the end."`
 	ErrorURL      *string           `json:"error_url" doc:"The bad rows as they were sent, each with a terse_error; mend and send them as they are. null before the end."`
 	Report        *JobReport        `json:"report" doc:"null before the end."`
-	Error         *JobError         `json:"error" doc:"Why it failed, or waits to try again."`
+	Error         *JobError         `json:"error" doc:"Why it failed, or waits to try again; in a list also node_unavailable, if its node is not there."`
 	Callback      *JobCallback      `json:"callback"`
 	CreatedBy     string            `json:"created_by" doc:"The id of the key that made it, or owner."`
 	CreatedAt     time.Time         `json:"created_at"`
@@ -134,21 +134,31 @@ func (s *Server) registerJobs() {
 	for _, a := range []struct {
 		name, summary, description string
 		do                         action
+		lost                       action // for a job whose node is not there; nil: there is nothing to be done
 	}{
-		{"pause", "Pause a job", "What is under way is finished.", (*jobs.Manager).Pause},
-		{"resume", "Let a paused job go on", "Within six days of its start.", (*jobs.Manager).Resume},
-		{"cancel", "End a job", "Links that it made stay.", (*jobs.Manager).Cancel},
-		{"rollback", "Delete every link that a job made", "Also after its end, within six days of its start. Links that it reused stay.", (*jobs.Manager).Rollback},
+		{"pause", "Pause a job", "What is under way is finished.", (*jobs.Manager).Pause, nil},
+		{"resume", "Let a paused job go on", "Within six days of its start.", (*jobs.Manager).Resume, nil},
+		{"cancel", "End a job", "Links that it made stay. Also if its node is not there.", (*jobs.Manager).Cancel, (*jobs.Manager).CancelLost},
+		{"rollback", "Delete every link that a job made", "Also after its end, within six days of its start, and if its node is not there. Links that it reused stay.", (*jobs.Manager).Rollback, (*jobs.Manager).RollbackLost},
 	} {
+		owner := ownerOfJob
+		if a.lost != nil {
+			owner = ownerOfJobToEnd
+		}
 		register(s, operation{
 			ID: a.name + "Job", Method: http.MethodPost, Path: "/api/v1/jobs/{id}/" + a.name, Tag: "Jobs", Scope: auth.ScopeLinksWrite, Status: http.StatusOK,
-			Summary: a.summary, Description: a.description, Errors: []int{409, 410}, owner: ownerOfJob,
+			Summary: a.summary, Description: a.description, Errors: []int{409, 410}, owner: owner,
 		}, func(ctx context.Context, c *call, in *idPath) (*jobOutput, error) {
 			m, err := s.jobManager()
 			if err != nil {
 				return nil, err
 			}
 			j, err := a.do(m, ctx, c.workspace, in.ID)
+			if err != nil && a.lost != nil {
+				j, err = s.endLost(ctx, c, in.ID, err, func(ctx context.Context, w terse.WorkspaceID, id string) (jobs.Snapshot, error) {
+					return a.lost(m, ctx, w, id)
+				})
+			}
 			if err != nil {
 				return nil, err
 			}

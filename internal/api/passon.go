@@ -93,7 +93,49 @@ func ownerOfJob(ctx context.Context, s *Server, c *call, r *http.Request, _ []by
 	if err != nil || node == "" || node == s.o.Node {
 		return nil, err
 	}
-	return s.target(ctx, node, &jobs.OtherNodeError{What: "job", Node: node})
+	t, err := s.target(ctx, node, &jobs.OtherNodeError{What: "job", Node: node})
+	if lostNode(err) {
+		e, _ := errors.AsType[*terse.Error](err)
+		said := *e
+		said.Message += lostJobHelp
+		err = &said
+	}
+	return t, err
+}
+
+// lostJobHelp is what can be done about a job whose node is not there.
+const lostJobHelp = ". The job goes on when the node starts again on its data folder. If it does not come back, cancel the job at any node (its links stay), and then roll it back if they shall go"
+
+// lostNode reports whether an error of peers.Client.Target says that a node is not there.
+func lostNode(err error) bool {
+	return errors.Is(err, peers.ErrNotListed) || errors.Is(err, peers.ErrSilent)
+}
+
+// ownerOfJobToEnd: a job of a node that is not there is ended by one that runs jobs, see endLost.
+func ownerOfJobToEnd(ctx context.Context, s *Server, c *call, r *http.Request, body []byte) (*peers.Target, error) {
+	t, err := ownerOfJob(ctx, s, c, r, body)
+	if !lostNode(err) {
+		return t, err
+	}
+	if s.o.Jobs != nil {
+		return nil, nil
+	}
+	if t, _ := s.o.Peers.Any(ctx, roleControl, roleWorker); t != nil {
+		return t, nil
+	}
+	return nil, err
+}
+
+// endLost ends a job of another node by do, if that is not there. err is what this node says of the job.
+func (s *Server) endLost(ctx context.Context, c *call, id string, err error, do func(context.Context, terse.WorkspaceID, string) (jobs.Snapshot, error)) (jobs.Snapshot, error) {
+	other, ok := errors.AsType[*jobs.OtherNodeError](err)
+	if !ok || s.o.Peers == nil {
+		return jobs.Snapshot{}, err
+	}
+	if _, lost := s.o.Peers.Target(ctx, other.Node); !lostNode(lost) {
+		return jobs.Snapshot{}, err
+	}
+	return do(ctx, c.workspace, id)
 }
 
 // ownerOfJobToDelete: a job of a node that is not listed is deleted by the node that is asked, see deleteLost.
@@ -223,13 +265,17 @@ func (s *Server) askProgress(ctx context.Context, c *call, list []jobs.Snapshot,
 	defer wg.Wait()
 	asked := 0
 	for i := range shown {
-		if list[i].State != jobs.Running || list[i].Node == "" || list[i].Node == s.o.Node || asked == maxProgress {
+		if list[i].State.Ended() || list[i].Node == "" || list[i].Node == s.o.Node || asked == maxProgress {
 			continue
 		}
 		asked++
 		wg.Go(func() {
 			t, err := s.o.Peers.Target(ctx, list[i].Node)
-			if err != nil || t == nil {
+			if lostNode(err) {
+				e, _ := errors.AsType[*terse.Error](err)
+				shown[i].Error = &JobError{e.PublicCode(), terse.Message(e) + lostJobHelp}
+			}
+			if err != nil || t == nil || list[i].State != jobs.Running {
 				return
 			}
 			var j Job

@@ -200,6 +200,7 @@ func TestPassOnAway(t *testing.T) {
 	s := setupSeveral(t)
 	upload := s.upload("x\n")
 	made, second := s.front.want(201, newJob(upload, "k1")), s.front.want(201, newJob(upload, "k3"))
+	id3 := s.front.want(201, newJob(upload, "k5")).text(t, "id")
 	job := "/api/v1/jobs/" + made.text(t, "id")
 	asks := []request{
 		{method: "GET", path: job}, {method: "GET", path: job + "/events"}, {method: "GET", path: job + "/result"}, {method: "POST", path: job + "/pause"}, {method: "DELETE", path: job},
@@ -224,6 +225,22 @@ func TestPassOnAway(t *testing.T) {
 	wantAll("nowhere to ask", 409, "other_node", nil, "node back")
 	s.list.change("back", func(n *nodes.Seen) { n.URL, n.State = url, nodes.Dead })
 	wantAll("dead", 503, "node_unavailable", nil, "node name of back")
+	if a := s.front.wantProblem(503, "node_unavailable", request{method: "GET", path: job}); !strings.Contains(a.text(t, "detail"), "no sign of life since") || !strings.Contains(a.text(t, "detail"), "cancel the job at any node") {
+		t.Errorf("what is to be done: %s", a.body)
+	}
+	if a := s.hall.want(200, request{method: "GET", path: "/api/v1/jobs"}); !strings.Contains(string(a.body), "no sign of life since") {
+		t.Errorf("the list says nothing of the node: %s", a.body)
+	}
+	// A job can be ended by any node, also by way of one that runs none.
+	third := "/api/v1/jobs/" + id3
+	s.front.wantProblem(409, "wrong_state", request{method: "POST", path: third + "/rollback"})
+	for _, b := range []*bench{s.hall, s.front} {
+		if a := b.want(200, request{method: "POST", path: third + "/cancel"}); a.text(t, "state") != "cancelled" {
+			t.Errorf("cancelled: %s", a.body)
+		}
+	}
+	s.hall.want(200, request{method: "POST", path: third + "/rollback"})
+	s.hall.want(200, request{method: "GET", path: third})
 	s.list.change("back", func(n *nodes.Seen) { n.URL, n.State = "http://127.0.0.1:1", nodes.Alive })
 	wantAll("nobody listens", 503, "node_unavailable", nil, "node name of back")
 	lost := "/api/v1/jobs/" + second.text(t, "id")

@@ -48,7 +48,11 @@ func (c *jobsListCmd) Run(s *session) error {
 			}
 			continue
 		}
-		t.row(j.ID, j.State, count(j.Done), count(j.Failed), date(j.CreatedAt))
+		state := j.State
+		if j.Error != nil && !j.Ended() {
+			state += " (" + j.Error.Code + ")"
+		}
+		t.row(j.ID, state, count(j.Done), count(j.Failed), date(j.CreatedAt))
 	}
 	if s.g.JSON {
 		return nil

@@ -34,8 +34,10 @@ type Job struct {
 	Workspace terse.WorkspaceID `json:"workspace"`
 	By        string            `json:"by"`            // id of the API key
 	Node      string            `json:"node,omitzero"` // whose data folder has the upload; "": there was one node only
-	Spec      Spec              `json:"spec"`
-	State     State             `json:"state"`
+	// LostBy is the node that had the job, its upload and its files, when another one ended it: Node is that one since.
+	LostBy string `json:"lost_by,omitzero"`
+	Spec   Spec   `json:"spec"`
+	State  State  `json:"state"`
 	// RollingBack: what is queued or running is the rollback.
 	RollingBack bool    `json:"rolling_back,omitzero"`
 	Counts      Counts  `json:"counts"`

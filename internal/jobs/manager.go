@@ -106,6 +106,7 @@ type entry struct {
 	run     context.CancelFunc // of the run under way
 	active  bool               // a run has not ended yet
 	gone    bool
+	undone  bool // another node has taken the job and rolled it back
 
 	live progress
 }
@@ -205,6 +206,9 @@ func (m *Manager) SetBody(f func(*Snapshot) ([]byte, error)) { m.o.Body = f }
 func (m *Manager) Start() {
 	m.wg.Go(m.schedule)
 	m.wg.Go(m.callbacks)
+	if m.o.Node != "" {
+		m.wg.Go(m.look)
+	}
 	m.wg.Go(func() { m.tidy(time.Hour) })
 }
 

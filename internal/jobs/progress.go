@@ -25,7 +25,7 @@ type Snapshot struct {
 // HasResult reports whether the job has results to fetch. One that was rolled back before its
 // last row has none: its files end anywhere.
 func (s *Snapshot) HasResult() bool {
-	return s.StartedAt != 0 && (s.State == Done || s.State == RolledBack && s.Report != nil)
+	return s.StartedAt != 0 && s.LostBy == "" && (s.State == Done || s.State == RolledBack && s.Report != nil)
 }
 
 func (e *entry) snapshot() Snapshot {

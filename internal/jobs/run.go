@@ -112,7 +112,9 @@ func (m *Manager) run(ctx context.Context, e *entry) {
 	j := e.doc
 	e.mu.Unlock()
 	report, err := m.guarded(ctx, e, &j)
-	left = m.settle(ctx, e, report, err)
+	if left = m.settle(ctx, e, report, err); !left {
+		m.undo(e)
+	}
 }
 
 // leave ends the run of a job; e.mu is held.

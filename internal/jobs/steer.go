@@ -55,35 +55,39 @@ func errTooOld() error {
 
 // Cancel ends a job. Links that it made stay.
 func (m *Manager) Cancel(ctx context.Context, w terse.WorkspaceID, id string) (Snapshot, error) {
-	return m.act(ctx, w, id, func(j *Job) error {
-		switch j.State {
-		case Cancelled:
-			return nil
-		case Queued, Running, Paused:
-		default:
-			return errState(j.State, "cancelled")
-		}
-		m.end(j, Cancelled)
+	return m.act(ctx, w, id, m.cancelled)
+}
+
+func (m *Manager) cancelled(j *Job) error {
+	switch j.State {
+	case Cancelled:
 		return nil
-	})
+	case Queued, Running, Paused:
+	default:
+		return errState(j.State, "cancelled")
+	}
+	m.end(j, Cancelled)
+	return nil
 }
 
 // Rollback deletes every link that a job made.
 func (m *Manager) Rollback(ctx context.Context, w terse.WorkspaceID, id string) (Snapshot, error) {
-	return m.act(ctx, w, id, func(j *Job) error {
-		switch {
-		case j.State == RolledBack || j.RollingBack && (j.State == Queued || j.State == Running):
-			return nil
-		case j.State == Queued || j.State == Running:
-			return &terse.Error{Code: terse.CodeConflict, Reason: "wrong_state", Message: "pause or cancel the job before it is rolled back"}
-		case j.Spec.DryRun:
-			return &terse.Error{Code: terse.CodeConflict, Reason: "wrong_state", Message: "a dry run made no links"}
-		case m.tooOld(j):
-			return errTooOld()
-		}
-		j.State, j.RollingBack, j.NotBefore, j.Attempts, j.Fault, j.EndedAt = Queued, true, 0, 0, nil, 0
+	return m.act(ctx, w, id, m.rollingBack)
+}
+
+func (m *Manager) rollingBack(j *Job) error {
+	switch {
+	case j.State == RolledBack || j.RollingBack && (j.State == Queued || j.State == Running):
 		return nil
-	})
+	case j.State == Queued || j.State == Running:
+		return &terse.Error{Code: terse.CodeConflict, Reason: "wrong_state", Message: "pause or cancel the job before it is rolled back"}
+	case j.Spec.DryRun:
+		return &terse.Error{Code: terse.CodeConflict, Reason: "wrong_state", Message: "a dry run made no links"}
+	case m.tooOld(j):
+		return errTooOld()
+	}
+	j.State, j.RollingBack, j.NotBefore, j.Attempts, j.Fault, j.EndedAt = Queued, true, 0, 0, nil, 0
+	return nil
 }
 
 // end marks the end of a job, and its callback as due.

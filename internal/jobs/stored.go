@@ -21,7 +21,7 @@ func document(j *Job, version uint64) (terse.Document, error) {
 }
 
 // put writes a document and learns its version. A write of unknown outcome is settled by
-// reading: nobody else writes it.
+// reading: nobody else writes it, but who takes a lost job.
 func (m *Manager) put(ctx context.Context, j *Job, version *uint64) error {
 	doc, err := document(j, *version+1)
 	if err != nil {
@@ -35,6 +35,8 @@ func (m *Manager) put(ctx context.Context, j *Job, version *uint64) error {
 		case gerr == nil && bytes.Equal(found.Data, data):
 			*version = found.Version
 			return nil
+		case gerr == nil && taken(&found, j) != nil:
+			err = taken(&found, j)
 		case gerr == nil: // an earlier write was applied after all
 			doc.Version = found.Version + 1
 			err = m.o.Store.PutDocument(ctx, doc)
@@ -75,12 +77,7 @@ func (m *Manager) transitionThen(ctx context.Context, e *entry, change func(*Job
 	next.UpdatedAt = m.o.Clock()
 	err := m.put(ctx, &next, &version)
 	if errors.Is(err, terse.ErrNotFound) {
-		e.mu.Lock()
-		e.gone = true
-		e.mu.Unlock()
-		m.mu.Lock()
-		delete(m.jobs, e.id)
-		m.mu.Unlock()
+		m.drop(e, err)
 	}
 	if err != nil {
 		return err

@@ -117,6 +117,9 @@ type Target struct {
 	url  *url.URL
 }
 
+// ErrSilent: the node is on the list and gives no sign of life.
+var ErrSilent = errors.New("it gives no sign of life")
+
 // ErrNotListed is within the error of Target for a node that no list has: it was stopped in order, has been dead for a day,
 // or there never was one of that id.
 var ErrNotListed = errors.New("the list of nodes does not have it")
@@ -134,7 +137,10 @@ func (c *Client) Target(ctx context.Context, id string) (*Target, error) {
 	case err != nil:
 		return nil, err
 	case n.State == nodes.Dead:
-		return nil, errAway(n.Name, nil)
+		return nil, &terse.Error{
+			Code: terse.CodeUnavailable, Reason: "node_unavailable", Err: ErrSilent,
+			Message: "this is on the node " + n.Name + ", which has given no sign of life since " + n.SeenAt.Time().UTC().Format(time.RFC3339) + "; nothing was done",
+		}
 	}
 	return target(&n)
 }
