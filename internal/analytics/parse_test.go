@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/clicks"
 )
 
 // now is a Tuesday afternoon in Berlin, 9 days after the clock change.
@@ -224,4 +225,16 @@ func values(t *testing.T, s string) url.Values {
 		t.Fatal(err)
 	}
 	return v
+}
+
+// TestNoDimensionOfVisitors: what a workspace keeps of its visitors can be read click by click, and is counted nowhere.
+func TestNoDimensionOfVisitors(t *testing.T) {
+	for _, d := range Dimensions() {
+		if slices.Contains([]Dimension{"ip", "user_agent"}, d) {
+			t.Errorf("%s is a dimension", d)
+		}
+		if ev := (clicks.Event{UserAgent: "kept-agent", IP: "203.0.113.0/24"}); d.Of(&ev) == ev.UserAgent || d.Of(&ev) == ev.IP {
+			t.Errorf("%s shows what is kept of visitors", d)
+		}
+	}
 }

@@ -16,11 +16,19 @@ import (
 
 // BenchmarkIngest measures rows/s of the whole write path with the full schema, commits and
 // checkpoints included, and the bytes of a row on disk. The texts are random, so real
-// clicks of one link are smaller.
+// clicks of one link are smaller. Workspaces keep no User-Agents and networks, or some of the clicks have them.
 func BenchmarkIngest(b *testing.B) {
+	b.Run("plain", func(b *testing.B) { benchIngest(b, false) })
+	b.Run("kept", func(b *testing.B) { benchIngest(b, true) })
+}
+
+func benchIngest(b *testing.B, kept bool) {
 	events := enginetest.Events(6, 491_520)
 	for i := range events { // all on one day, as they come
 		events[i].At = enginetest.SpanFrom + terse.Millis(i)*100
+		if !kept {
+			events[i].UserAgent, events[i].IP = "", ""
+		}
 	}
 	d := open(b, Options{Dir: b.TempDir(), Clock: time.Now})
 	rows := 0
