@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -163,6 +164,47 @@ func TestFirstStartTogether(t *testing.T) {
 		}
 		if keys != 1 && !t.Failed() {
 			t.Errorf("round %d: %d nodes say that they have the owner key", round, keys)
+		}
+	}
+}
+
+// TestDoctorNodes: the doctor tries where nodes say that they are to be reached, and says whose URL leads elsewhere.
+func TestDoctorNodes(t *testing.T) {
+	env := append(append(onPostgres(newDatabase(t)), onRedis(t)...), "TERSE_ANALYTICS_ENABLED=false")
+	begin := func(name, at string) (proc.Options, *proc.Server) {
+		o := fixedAddrs(t, append([]string{"TERSE_NODE_NAME=" + name}, env...)...)
+		if at == "" {
+			at = "http://" + o.ControlAddr
+		}
+		o.Env, o.NoWait = append(o.Env, "TERSE_NODE_URL="+at), true
+		return o, start(t, o)
+	}
+	right, east := begin("east", "")
+	until(t, 3*time.Minute, "the first node is listed", func() bool { return strings.HasPrefix(nodesOf(t, newClient(t, east)), "east alive") })
+	wrong, _ := begin("west", "http://"+right.ControlAddr)
+	until(t, 3*time.Minute, "both nodes are listed", func() bool { return strings.Contains(nodesOf(t, newClient(t, east)), "west alive") })
+	doctor := func(o proc.Options) string {
+		cmd := exec.CommandContext(t.Context(), bin, "doctor", "--data", o.Data)
+		cmd.Env = append(append(proc.Environ(), o.Env...), "TERSE_CONTROL_ADDR="+o.ControlAddr, "TERSE_REDIRECT_ADDR="+o.RedirectAddr)
+		out, _ := cmd.CombinedOutput() // it fails where something is wrong
+		return string(out)
+	}
+	for what, c := range map[string]struct {
+		o    proc.Options
+		want []string
+		not  string
+	}{
+		"a node with the right URL": {right, []string{"node_url ok", "node west problem http://" + right.ControlAddr + " leads to another node"}, "node east"},
+		"a node with a wrong URL":   {wrong, []string{"node_url problem http://" + right.ControlAddr + " leads to another node", "node east ok"}, "node west"},
+	} {
+		got := doctor(c.o)
+		for _, want := range c.want {
+			if !strings.Contains(strings.Join(strings.Fields(got), " "), want) {
+				t.Errorf("%s: no %q in\n%s", what, want, got)
+			}
+		}
+		if strings.Contains(got, c.not) {
+			t.Errorf("%s: the node itself is listed again\n%s", what, got)
 		}
 	}
 }

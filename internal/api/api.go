@@ -212,7 +212,7 @@ func newServer(o Options) *Server {
 			Every: 10 * time.Second, Burst: 10, Max: failureMax, Clock: func() time.Time { return o.Clock().Time() }, Tell: tell(failuresOfShares),
 		}),
 	}
-	s.mux.HandleFunc("GET /healthz", serveHealth)
+	s.mux.HandleFunc("GET /healthz", s.serveHealth)
 	s.mux.HandleFunc("GET /readyz", s.serveReady)
 	if o.Metrics != nil {
 		s.mux.Handle("GET /metrics", s.guardMetrics(promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{

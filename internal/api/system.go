@@ -35,10 +35,18 @@ func (s *Server) registerSystem() {
 	})
 }
 
-// serveHealth says that the process is alive, and nothing else.
-func serveHealth(w http.ResponseWriter, _ *http.Request) {
+// serveHealth says that the process is alive, and whether it is the node that is asked for by its id.
+func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	fmt.Fprintln(w, "ok")
+	switch r.URL.Query().Get("node") {
+	case "":
+		fmt.Fprintln(w, "ok")
+	case s.o.Node:
+		fmt.Fprintln(w, "ok this node")
+	default:
+		w.WriteHeader(http.StatusMisdirectedRequest)
+		fmt.Fprintln(w, "another node")
+	}
 }
 
 // serveReady says whether the server can serve, with one line for each dependency.

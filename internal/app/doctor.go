@@ -70,6 +70,7 @@ func Doctor(ctx context.Context, cfg *config.Config) []Finding {
 		d.embedded()
 	}
 	d.redis(ctx)
+	d.nodes(ctx)
 	d.clickHouse(ctx)
 	return d.list
 }

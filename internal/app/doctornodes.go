@@ -1,0 +1,153 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/config"
+	"github.com/terselink/terse/internal/nodes"
+	"github.com/terselink/terse/internal/store/dynamostore"
+	"github.com/terselink/terse/internal/store/pgstore"
+)
+
+// nodes tries where this node says that it is to be reached, and where the others do.
+func (d *doctor) nodes(ctx context.Context) {
+	if d.cfg.Redis.URL == "" || d.cfg.Store.Engine == config.EnginePebble {
+		return // there is one node
+	}
+	b, err := os.ReadFile(filepath.Join(d.cfg.Data, nodeFile))
+	self := strings.TrimSpace(string(b))
+	if d.cfg.Has(config.RoleControl) {
+		d.ownURL(ctx, self, err == nil && self != "")
+	}
+	store, err := d.readStore(ctx)
+	if err != nil {
+		return // the lines of the store say why
+	}
+	defer func() { _ = store.Close() }() // nothing was written
+	registry := nodes.New(nodes.Options{Store: store, Self: nodes.Node{ID: self}, Clock: func() terse.Millis { return terse.MillisOf(time.Now()) }})
+	list, err := registry.List(ctx)
+	if err != nil {
+		d.add("nodes", true, fmt.Sprintf("the list of nodes cannot be read: %v", err))
+		return
+	}
+	for i := range list {
+		n := &list[i]
+		if n.ID == self || n.State != nodes.Alive || n.ControlAddr == "" {
+			continue
+		}
+		what := "node " + n.Name
+		if n.URL == "" {
+			d.add(what, false, "it does not say where it can be reached: what it has is answered by no other node; set node_url there")
+			continue
+		}
+		d.add(what, true, tryNode(ctx, n.URL, n.ID))
+	}
+}
+
+// ownURL tries this node at its own URL.
+func (d *doctor) ownURL(ctx context.Context, self string, started bool) {
+	const what = "node_url"
+	at := nodeURL(d.cfg.NodeURL, d.cfg.ControlAddr)
+	switch {
+	case at == "":
+		d.add(what, false, "it is not set, and control_addr is no address of a network: other nodes cannot ask this one for its jobs and files")
+	case !d.running || !started:
+		d.list = append(d.list, Finding{what, FindingOK, at + " was not tried: no server runs with this data folder"})
+	default:
+		d.add(what, true, tryNode(ctx, at, self))
+	}
+}
+
+// readStore opens the store for reading.
+func (d *doctor) readStore(ctx context.Context) (terse.Store, error) {
+	if d.cfg.Store.Engine == config.EngineDynamoDB {
+		t := d.cfg.Store.DynamoDB
+		cfg, err := dynamostore.LoadConfig(ctx, t.Region)
+		if err != nil {
+			return nil, err
+		}
+		return dynamostore.Open(ctx, dynamostore.Options{Table: t.Table, Config: cfg, Endpoint: t.Endpoint, RetryFor: tableRetry})
+	}
+	p := d.cfg.Store.Postgres
+	return pgstore.Open(ctx, pgstore.Options{URL: p.URL.Reveal(), MaxConns: 1, Pooler: p.Pooler, ReadOnly: true, MaintainEvery: -1})
+}
+
+// tryNodeWithin bounds the attempt to reach a node.
+const tryNodeWithin = 5 * time.Second
+
+// tryNode asks a node at its URL whether it is the one with an id. It returns what is wrong; "" is nothing. No key is sent:
+// who answers may be anybody.
+func tryNode(ctx context.Context, at, id string) string {
+	u, err := url.Parse(at)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return at + " is no URL such as http://10.0.0.5:8081"
+	}
+	ctx, cancel := context.WithTimeout(ctx, tryNodeWithin)
+	defer cancel()
+	u = u.JoinPath("healthz")
+	u.RawQuery = url.Values{"node": {id}}.Encode()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return at + ": " + err.Error()
+	}
+	transport := &http.Transport{DisableKeepAlives: true, TLSHandshakeTimeout: tryNodeWithin} // no proxy: nodes use none
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		return at + ": " + unreachable(err)
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(io.LimitReader(resp.Body, 256)) // what came is judged
+	switch text := strings.TrimSpace(string(b)); {
+	case resp.StatusCode == http.StatusMisdirectedRequest:
+		return at + " leads to another node: each needs a URL of its own, not that of a load balancer"
+	case resp.StatusCode/100 == 3:
+		return fmt.Sprintf("%s leads on to %s: name that", at, resp.Header.Get("Location"))
+	case resp.StatusCode == http.StatusOK && text == "ok this node":
+		return ""
+	case resp.StatusCode == http.StatusOK && text == "ok":
+		return at + " answers as a node of an older version, which does not say which one it is"
+	case resp.StatusCode == http.StatusServiceUnavailable:
+		return at + " answers that it is not ready"
+	default:
+		return fmt.Sprintf("%s answers with status %d, not as the API of a node does", at, resp.StatusCode)
+	}
+}
+
+// unreachable says in words why nobody was reached.
+func unreachable(err error) string {
+	_, dns := errors.AsType[*net.DNSError](err)
+	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
+	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
+	network, _ := errors.AsType[net.Error](err)
+	text := ""
+	switch {
+	case dns:
+		text = "its host has no address"
+	case certificate:
+		text = "its certificate is not accepted here, nor by nodes"
+	case noTLS:
+		text = "there is no TLS: it begins with http://"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		text = "nobody listens there"
+	case errors.Is(err, context.DeadlineExceeded), network != nil && network.Timeout():
+		text = fmt.Sprintf("no answer within %v: is there a firewall between?", tryNodeWithin)
+	case errors.Is(err, io.EOF):
+		text = "the connection is closed without an answer; with TLS it begins with https://"
+	default:
+		return err.Error()
+	}
+	return fmt.Sprintf("%s (%v)", text, err)
+}
