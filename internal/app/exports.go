@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"path/filepath"
+	"time"
 
 	"github.com/terselink/terse"
 	"github.com/terselink/terse/internal/auth"
@@ -29,11 +30,21 @@ func (s *server) openExports(a *auth.Service) (err error) {
 	return s.openSchedules(a)
 }
 
+// tidyExportsEvery is how long a file may stay at a node whose export was deleted through another one.
+const tidyExportsEvery = 5 * time.Minute
+
 // startExports lets exports run.
 func (s *server) startExports() {
 	if s.exports == nil {
 		return
 	}
+	// Deleting an export elsewhere leaves its file here; a node that was away then finds out now.
+	s.runUntilStop("tidy exports", func(ctx context.Context) {
+		if err := s.exports.Tidy(ctx); err != nil && ctx.Err() == nil {
+			s.log.Error("tidy exports", "error", err)
+		}
+		s.repeat(ctx, tidyExportsEvery, "tidy exports", s.exports.Tidy)
+	})
 	// Both return nil.
 	s.exclusively(dutyExports, func(ctx context.Context) { _ = s.exports.Run(ctx) })
 	s.exclusively(dutySchedules, func(ctx context.Context) { _ = s.schedules.Run(ctx) })

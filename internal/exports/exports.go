@@ -273,6 +273,60 @@ func (m *Manager) removeFile(e *Export) error {
 	return nil
 }
 
+// Tidy removes files of exports that are no more: another node that deletes one cannot remove its file. An error leaves
+// what is left for the next call.
+func (m *Manager) Tidy(ctx context.Context) error {
+	files, err := os.ReadDir(m.o.Dir) // before the exports are listed: each was stored before its file was made
+	if err != nil {
+		return fmt.Errorf("tidy exports: %w", err)
+	}
+	gone := map[string][]string{} // files, by id
+	for _, f := range files {
+		id, format, _ := strings.Cut(f.Name(), ".")
+		if strings.HasPrefix(id, Prefix) && !strings.HasSuffix(format, ".part") {
+			gone[id] = append(gone[id], f.Name())
+		}
+	}
+	for after := terse.WorkspaceID(0); len(gone) > 0; {
+		ids, err := m.o.Workspaces(ctx, after, 500)
+		if err != nil {
+			return fmt.Errorf("tidy exports: %w", err)
+		}
+		if len(ids) == 0 {
+			break
+		}
+		for _, w := range ids {
+			after = w
+			if err := m.strike(ctx, w, gone); err != nil {
+				return fmt.Errorf("tidy exports: %w", err)
+			}
+		}
+	}
+	var errs []error
+	for _, names := range gone {
+		for _, name := range names {
+			if err := os.Remove(filepath.Join(m.o.Dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+				errs = append(errs, fmt.Errorf("tidy exports: %w", err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// strike strikes off the exports that a workspace has, those that cannot be read, too.
+func (m *Manager) strike(ctx context.Context, w terse.WorkspaceID, gone map[string][]string) error {
+	for after := ""; ; {
+		docs, err := m.o.Store.ListDocuments(ctx, w, terse.KindExport, after, 500)
+		if err != nil || len(docs) == 0 {
+			return err
+		}
+		for i := range docs {
+			after = docs[i].ID
+			delete(gone, after)
+		}
+	}
+}
+
 func (m *Manager) path(e *Export) string {
 	return filepath.Join(m.o.Dir, e.ID+"."+string(e.Format))
 }

@@ -3,6 +3,7 @@ package exports_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"os"
@@ -219,6 +220,62 @@ func TestDeleteRunning(t *testing.T) {
 	}
 	if files, _ := os.ReadDir(w.dir); len(files) != 1 {
 		t.Errorf("%v is left", files)
+	}
+}
+
+// TestTidy: what another node has deleted goes from the folder of the node that made it; the rest stays.
+func TestTidy(t *testing.T) {
+	w := newWorld(t)
+	kept, deleted := w.until(w.create(export.CSV).ID, ended), w.until(w.create(export.Parquet).ID, ended)
+	other, err := exports.Open(exports.Options{
+		Node: "other", Store: w.store, Source: w.src, Dir: t.TempDir(), Clock: w.clock, Log: slog.New(slog.DiscardHandler),
+		Workspaces: func(context.Context, terse.WorkspaceID, int) ([]terse.WorkspaceID, error) { return nil, nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Neither is of an export that was asked for.
+	for _, name := range []string{"exps_1.csv", "exp_1.csv.part"} {
+		if err := os.WriteFile(filepath.Join(w.dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := other.Delete(t.Context(), deleted.Workspace, deleted.ID); err != nil {
+		t.Fatal(err)
+	}
+	path := func(e exports.Export) string { return filepath.Join(w.dir, e.ID+"."+string(e.Format)) }
+	if _, err := os.Stat(path(deleted)); err != nil {
+		t.Fatalf("the file of the other node: %v", err)
+	}
+	for range 2 {
+		if err := w.m.Tidy(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := os.Stat(path(deleted)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the file of a deleted export: %v", err)
+	}
+	if files, _ := os.ReadDir(w.dir); len(files) != 3 {
+		t.Errorf("left: %v", files)
+	}
+	if len(w.read(kept)) == 0 {
+		t.Error("an export that is there cannot be read")
+	}
+	// While the store does not answer nothing is known to be gone.
+	failing, err := exports.Open(exports.Options{
+		Store: w.store, Source: w.src, Dir: w.dir, Clock: w.clock, Log: slog.New(slog.DiscardHandler),
+		Workspaces: func(context.Context, terse.WorkspaceID, int) ([]terse.WorkspaceID, error) {
+			return nil, terse.ErrUnavailable
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := failing.Tidy(t.Context()); !errors.Is(err, terse.ErrUnavailable) {
+		t.Errorf("error %v", err)
+	}
+	if _, err := os.Stat(path(kept)); err != nil {
+		t.Error(err)
 	}
 }
 
