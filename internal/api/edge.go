@@ -164,12 +164,15 @@ func (s *Server) edgeDocuments(ctx context.Context, _ *call, in *struct {
 
 func (s *Server) edgeChanges(ctx context.Context, _ *call, in *struct {
 	After string `query:"after" doc:"The position; without it nothing but the one of now is answered."`
+	Mark  string `query:"mark" doc:"The mark that was answered with the position."`
 }) (*struct{ Body *wire.EdgeChanges }, error) {
 	out := &wire.EdgeChanges{Epoch: s.o.Edge.Epoch, Changes: []wire.EdgeChange{}, Links: []json.RawMessage{}, Documents: []wire.EdgeDocument{}}
 	answer := &struct{ Body *wire.EdgeChanges }{out}
 	if in.After == "" {
 		var err error
-		out.Position, err = s.o.Edge.Head(ctx)
+		if out.Position, err = s.o.Edge.Head(ctx); err == nil {
+			out.Mark, _, err = s.edgeMark(ctx, out.Position)
+		}
 		return answer, err
 	}
 	after, err := strconv.ParseUint(in.After, 10, 64)
@@ -177,6 +180,17 @@ func (s *Server) edgeChanges(ctx context.Context, _ *call, in *struct {
 		return nil, terse.Invalid("after", "is not a position")
 	}
 	out.Position = after
+	mark, known, err := s.edgeMark(ctx, after)
+	if err != nil {
+		return nil, err
+	}
+	if known && in.Mark != "" && in.Mark != mark {
+		out.Reset = true // the store was restored from a backup, or lost its end, and other changes have these positions
+		return answer, nil
+	}
+	if out.Mark = mark; !known {
+		out.Mark = in.Mark
+	}
 	list, err := s.awaitChanges(ctx, after)
 	if _, forgotten := errors.AsType[*terse.ForgottenError](err); forgotten {
 		out.Reset = true
@@ -195,6 +209,24 @@ func (s *Server) edgeChanges(ctx context.Context, _ *call, in *struct {
 	}
 	return answer, s.fillChanges(ctx, out, list)
 }
+
+// edgeMark returns what tells the change at a position from another one that might have been there: when it was written. It is
+// empty if there is no change; known is false if nobody can say, because it may have been forgotten.
+func (s *Server) edgeMark(ctx context.Context, at uint64) (mark string, known bool, err error) {
+	if at == 0 {
+		return "", false, nil
+	}
+	list, err := s.o.Store.Changes(ctx, at-1, 1)
+	if _, forgotten := errors.AsType[*terse.ForgottenError](err); forgotten {
+		return "", false, nil
+	}
+	if err != nil || len(list) == 0 || list[0].Seq != at {
+		return "", err == nil, err
+	}
+	return markOf(&list[0]), true, nil
+}
+
+func markOf(c *terse.Change) string { return strconv.FormatInt(int64(c.At), 36) }
 
 // awaitChanges returns changes, none if there are none within wire.MaxWait or until the edge is gone.
 func (s *Server) awaitChanges(ctx context.Context, after uint64) ([]terse.Change, error) {
@@ -231,7 +263,7 @@ func (s *Server) fillChanges(ctx context.Context, out *wire.EdgeChanges, list []
 	written, size := map[name]bool{}, 0
 	for i := 0; i < len(list) && size < edgeBytes; i++ {
 		c := &list[i]
-		out.Position = c.Seq
+		out.Position, out.Mark = c.Seq, markOf(c)
 		if c.Kind == terse.ChangeDocument {
 			n := name{c.Workspace, c.DocKind, c.DocID}
 			if !wire.Kept(n.w, n.kind, n.id) || written[n] {

@@ -41,6 +41,34 @@ func TestEdgeEpoch(t *testing.T) {
 	}
 }
 
+// TestEdgeMark: who comes with a position at which there is another change now, or none, is to read everything again.
+func TestEdgeMark(t *testing.T) {
+	t.Parallel()
+	b := setup(t, options{})
+	w, _ := b.workspace("all", "*")
+	edge := b.key(w, "edge:use")
+	head := b.edgeChanges(edge, "?after=0")
+	if head.Mark == "" || head.Position == 0 {
+		t.Fatalf("read up to %d %q", head.Position, head.Mark)
+	}
+	at := func(position uint64, mark string) wire.EdgeChanges {
+		b.key(w, "links:read") // something to read, so that nobody waits
+		return b.edgeChanges(edge, fmt.Sprintf("?after=%d&mark=%s", position, mark))
+	}
+	if page := at(head.Position, head.Mark); page.Reset || page.Position <= head.Position || page.Mark == "" {
+		t.Errorf("from where it was: %+v", page)
+	}
+	if page := at(head.Position, ""); page.Reset || page.Position <= head.Position {
+		t.Errorf("without a mark: %+v", page)
+	}
+	if page := at(head.Position, head.Mark+"x"); !page.Reset {
+		t.Errorf("another change was there: %+v", page)
+	}
+	if page := at(head.Position+1000, head.Mark); !page.Reset {
+		t.Errorf("no change is there: %+v", page)
+	}
+}
+
 // edgeChanges returns a page of changes.
 func (b *bench) edgeChanges(key, query string) (page wire.EdgeChanges) {
 	b.t.Helper()

@@ -304,8 +304,12 @@ func (c *Client) documents(ctx context.Context, kind terse.Kind) (list []wire.Ed
 func (c *Client) position(ctx context.Context) (*wire.EdgeChanges, error) { return c.feed(ctx, nil) }
 
 // changes returns what was written after a position; it waits up to wire.MaxWait.
-func (c *Client) changes(ctx context.Context, after uint64) (*wire.EdgeChanges, error) {
-	return c.feed(ctx, url.Values{"after": {strconv.FormatUint(after, 10)}})
+func (c *Client) changes(ctx context.Context, after uint64, mark string) (*wire.EdgeChanges, error) {
+	q := url.Values{"after": {strconv.FormatUint(after, 10)}}
+	if mark != "" { // else there is nothing to compare
+		q.Set("mark", mark)
+	}
+	return c.feed(ctx, q)
 }
 
 func (c *Client) feed(ctx context.Context, q url.Values) (*wire.EdgeChanges, error) {

@@ -33,6 +33,7 @@ type state struct {
 	Format     int          `json:"format"`
 	Epoch      string       `json:"epoch"`      // of the feed
 	Position   uint64       `json:"position"`   // in the feed: changes before it are in the copy
+	Mark       string       `json:"mark"`       // of the change at the position; "": not known
 	Generation uint64       `json:"generation"` // what has an older one is in doubt
 	FollowedAt terse.Millis `json:"followed_at"`
 }

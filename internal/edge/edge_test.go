@@ -447,7 +447,7 @@ func TestNotOurs(t *testing.T) {
 			"document":  func() error { _, err := c.document(ctx, c.ask, 1, terse.KindCampaign, "a"); return err },
 			"documents": func() error { _, err := c.documents(ctx, terse.KindDomain); return err },
 			"position":  func() error { _, err := c.position(ctx); return err },
-			"changes":   func() error { _, err := c.changes(ctx, 1); return err },
+			"changes":   func() error { _, err := c.changes(ctx, 1, ""); return err },
 			"salts":     func() error { _, err := c.salts(ctx); return err },
 			"clicks":    func() error { _, err := c.clicksAt(ctx, "a"); return err },
 			"send":      func() error { _, err := c.sendClicks(ctx, "a", "b", "", "c", nil); return err },

@@ -57,7 +57,7 @@ func (s *Store) follow(ctx context.Context, at *state, target changes.Target) er
 	if s.o.Clock()-at.FollowedAt > forgottenAfter {
 		return s.startOver(ctx, at, target, "it was out of reach for so long that changes may have been forgotten")
 	}
-	page, err := s.o.Client.changes(ctx, at.Position)
+	page, err := s.o.Client.changes(ctx, at.Position, at.Mark)
 	if err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func (s *Store) follow(ctx context.Context, at *state, target changes.Target) er
 	if err := s.apply(ctx, page, target); err != nil {
 		return err
 	}
-	at.Position, at.FollowedAt = page.Position, s.o.Clock()
+	at.Position, at.Mark, at.FollowedAt = page.Position, page.Mark, s.o.Clock()
 	s.heard.Store(time.Now().UnixMilli())
 	return nil
 }
@@ -139,7 +139,7 @@ func (s *Store) applyToCopy(ctx context.Context, page *wire.EdgeChanges, updated
 	if next.Position == page.Position && s.o.Clock()-next.FollowedAt < noteEvery {
 		return nil // nothing new, as every second
 	}
-	next.Position, next.FollowedAt = page.Position, s.o.Clock()
+	next.Position, next.Mark, next.FollowedAt = page.Position, page.Mark, s.o.Clock()
 	now := make(map[terse.LinkNumber]terse.Link, len(page.Links))
 	for _, payload := range page.Links {
 		l, err := linkjson.Unmarshal(payload)

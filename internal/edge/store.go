@@ -104,7 +104,7 @@ func (s *Store) readAgain(ctx context.Context) (next state, err error) {
 		docs = append(docs, d.Stored())
 	}
 	next = *s.copy.state.Load()
-	next.Epoch, next.Position, next.Generation, next.FollowedAt = at.Epoch, at.Position, next.Generation+1, s.o.Clock()
+	next.Epoch, next.Position, next.Mark, next.Generation, next.FollowedAt = at.Epoch, at.Position, at.Mark, next.Generation+1, s.o.Clock()
 	err = s.copy.now(ctx, func(b *pebble.Batch) error {
 		s.copy.docs.Add(1)
 		s.copy.recent = recent{} // what was deleted may be there again

@@ -98,6 +98,7 @@ type EdgeRun struct {
 type EdgeChanges struct {
 	Position uint64 `json:"position" doc:"Where to go on."`
 	Epoch    string `json:"epoch" doc:"Names the feed. A position means nothing in another one: if it is not the one of the answer before, everything is to be read again."`
+	Mark     string `json:"mark" doc:"Of the change at the position, to be sent along with it; empty: there is none. A feed that was restored from a backup has another change there."`
 	Reset    bool   `json:"reset" doc:"The position asked for is none of this instance, or changes after it were forgotten: everything is to be read again."`
 
 	Changes   []EdgeChange      `json:"changes" doc:"Of links."`
