@@ -171,6 +171,7 @@ func (d *DB) replaceDay(ctx context.Context, c prepared) error {
 	d.generation++
 	d.mu.Unlock()
 	delete(d.swept, c.day)
+	delete(d.tagTried, c.day)
 	d.forgetExports(c.day)
 	d.discard(old)
 	if swept { // the file of the day says it

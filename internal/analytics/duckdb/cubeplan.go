@@ -58,7 +58,7 @@ func (at *snapshot) fromCubes(ctx context.Context, p plan, q analytics.Query, by
 	candidates := map[int64]dayView{}
 	var list []int64
 	for _, v := range within(at.days, q) {
-		if v.rolled && (able(v) || !v.raw()) && !slices.Contains(p.rolled, v.day) {
+		if v.rolled && (able(v) || !v.raw()) && !slices.Contains(p.rolled, v.day) && !slices.Contains(p.tags, v.day) {
 			candidates[v.day] = v
 			list = append(list, v.day)
 		}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"time"
 
@@ -53,8 +54,15 @@ func (d *DB) Maintain(ctx context.Context) error {
 // errWriter marks a failed transaction of the writer.
 var errWriter = errors.New("the analytics file cannot be written")
 
-// Tidy does what is due now, which Maintain does twice a minute.
-func (d *DB) Tidy(ctx context.Context) error { return d.maintain(ctx) }
+// Tidy does all that is due now, which Maintain does twice a minute, little by little.
+func (d *DB) Tidy(ctx context.Context) error {
+	if err := d.maintain(ctx); err != nil {
+		return err
+	}
+	d.maintaining.Lock()
+	defer d.maintaining.Unlock()
+	return d.rollTags(ctx, math.MaxInt64)
+}
 
 // maintain does what is due now.
 func (d *DB) maintain(ctx context.Context) error {
@@ -91,7 +99,10 @@ func (d *DB) maintain(ctx context.Context) error {
 	d.settled = recorded
 	d.mu.Unlock()
 	d.mirror.changed()
-	return d.renew(ctx)
+	if err := d.renew(ctx); err != nil {
+		return err
+	}
+	return d.rollTags(ctx, d.o.tagBudget)
 }
 
 // batchClicks bounds the days that are closed together.

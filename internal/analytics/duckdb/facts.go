@@ -24,6 +24,7 @@ func createFacts() []string {
 	}
 	return []string{
 		"CREATE TABLE IF NOT EXISTS link_tags (workspace_id INTEGER NOT NULL, link_id BIGINT NOT NULL, tag VARCHAR NOT NULL)",
+		createTagged,
 		"CREATE TABLE IF NOT EXISTS campaign_tags (workspace_id INTEGER NOT NULL, campaign_id BIGINT NOT NULL, tag VARCHAR NOT NULL)",
 		"CREATE TABLE IF NOT EXISTS conversions (conversion_id VARCHAR NOT NULL, kind UTINYINT NOT NULL, amount BIGINT NOT NULL, currency VARCHAR NOT NULL, " +
 			"customer_id VARCHAR NOT NULL, click_id UUID NOT NULL, pending BOOLEAN NOT NULL" + cols.String() + ")",
@@ -79,12 +80,19 @@ func (d *DB) PutFacts(ctx context.Context, b analytics.FactBatch) (err error) {
 		return fmt.Errorf("put facts: %w", err)
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	if err := putFacts(ctx, conn, &b); err != nil {
+	retagged, err := putFacts(ctx, conn, &b)
+	if err != nil {
 		_, back := conn.ExecContext(ctx, "ROLLBACK")
 		return &terse.Error{Code: terse.CodeUnavailable, Message: "the analytics engine failed", Op: "put facts", Err: errors.Join(err, back)}
 	}
 	d.mu.Lock()
 	d.facts, d.factsKnown = b.At, !b.Partial
+	if retagged {
+		d.retags++
+	}
+	if d.rollingTags {
+		d.lateTags = append(d.lateTags, b.Links...)
+	}
 	d.mu.Unlock()
 	// What is told in parts looks for its clicks in the end.
 	d.lookAgain(b.Conversions)
@@ -94,38 +102,42 @@ func (d *DB) PutFacts(ctx context.Context, b analytics.FactBatch) (err error) {
 	return nil
 }
 
-func putFacts(ctx context.Context, conn *sql.Conn, b *analytics.FactBatch) error {
+// putFacts reports whether clicks of closed days may have other tags now.
+func putFacts(ctx context.Context, conn *sql.Conn, b *analytics.FactBatch) (retagged bool, err error) {
 	exec := func(q string, args ...any) error {
 		_, err := conn.ExecContext(ctx, q, args...)
 		return err
 	}
 	if err := exec("BEGIN"); err != nil {
-		return err
+		return false, err
+	}
+	if retagged, err = retag(ctx, conn, b); err != nil {
+		return false, err
 	}
 	if b.Reset {
 		for _, table := range []string{"link_tags", "campaign_tags", "conversions"} {
 			if err := exec("DELETE FROM " + table); err != nil {
-				return err
+				return false, err
 			}
 		}
 	}
 	if err := putTags(ctx, conn, b); err != nil {
-		return err
+		return false, err
 	}
 	if len(b.Conversions) > 0 {
 		if err := putConversions(ctx, conn, b.Conversions); err != nil {
-			return err
+			return false, err
 		}
 	}
-	if err := exec(`DELETE FROM meta WHERE "key" = $1`, factsKey); err != nil {
-		return err
+	if err := exec(`DELETE FROM meta WHERE "key" IN ($1, $2)`, factsKey, taggedKey); err != nil {
+		return false, err
 	}
 	if !b.Partial {
-		if err := exec(`INSERT INTO meta VALUES ($1, $2)`, factsKey, strconv.FormatUint(b.At, 10)); err != nil {
-			return err
+		if err := exec(`INSERT INTO meta VALUES ($1, $3), ($2, $3)`, factsKey, taggedKey, strconv.FormatUint(b.At, 10)); err != nil {
+			return false, err
 		}
 	}
-	return exec("COMMIT")
+	return retagged, exec("COMMIT")
 }
 
 // putTags replaces the tags of links and campaigns. Of what is new there is nothing to delete.

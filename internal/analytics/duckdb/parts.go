@@ -45,7 +45,7 @@ func (r *rollup) parts() []string {
 // parted reports whether rdim15 knows the filters and the scope of a query.
 func parted(q analytics.Query) bool {
 	return len(q.Filters) == 1 && !q.Filters[0].Not && len(q.Filters[0].Values) == 1 && slices.Contains(partDimensions, q.Filters[0].Dim) && q.RedirectsOnly() &&
-		q.Scope.Link == 0 && q.Scope.Campaign == 0 && q.Scope.Tag == ""
+		q.Scope.Link == 0 && q.Scope.Campaign == 0
 }
 
 // fromParts takes out of the raw days of a plan those that rdim15 has. able says whether a closed day can be answered from it.
@@ -54,8 +54,15 @@ func (at *snapshot) fromParts(ctx context.Context, p plan, q analytics.Query, ab
 		return p, nil
 	}
 	var list []int64
+	tagged := map[int64]bool{}
+	if q.Scope.Tag != "" {
+		var err error
+		if tagged, err = at.taggedDays(ctx, q.Workspace, p.raw); err != nil {
+			return p, err
+		}
+	}
 	for _, v := range p.raw {
-		if v.rolled && able(v) {
+		if v.rolled && able(v) && (q.Scope.Tag == "" || tagged[v.day]) {
 			list = append(list, v.day)
 		}
 	}

@@ -19,6 +19,7 @@ type plan struct {
 	rolled   []int64
 	cubeDays []cubeDays
 	parts    []int64 // from rdim15
+	tags     []int64 // of a breakdown by tag, from the scopes of tags
 	raw      []dayView
 }
 
@@ -33,9 +34,11 @@ func (s *statement) scopeOf(q analytics.Query) (cond string, every bool) {
 		scope, id = scopeCampaign, number(q.Scope.Campaign)
 	case q.Scope.Domain != "":
 		scope, domain = scopeDomain, s.param(q.Scope.Domain)
+	case q.Scope.Tag != "": // on days in tagged
+		scope, domain = scopeTag, s.param(q.Scope.Tag)
 	}
 	cond = "workspace_id = " + number(q.Workspace) + " AND scope = " + strconv.Itoa(scope) + " AND id = " + id + " AND domain = " + domain
-	return cond, scope == scopeWorkspace || scope == scopeDomain
+	return cond, scope != scopeCampaign && scope != scopeLink
 }
 
 // dayList returns a condition on the column day.
@@ -50,13 +53,22 @@ func dayList(days []int64) string {
 // split makes the plan of a query. able says whether a closed day can be answered from the
 // rollups; dim is the dimension that is read from rdim, "" for none.
 func (at *snapshot) split(ctx context.Context, q analytics.Query, dim analytics.Dimension, filtered bool, able func(v dayView) bool) (plan, error) {
-	if q.Scope.Tag != "" { // tags are looked up; a click may have several
-		return at.onlyRaw(q), nil
-	}
 	var p plan
 	var candidates []dayView
-	for _, v := range within(at.days, q) {
+	views := within(at.days, q)
+	var tagged map[int64]bool
+	if q.Scope.Tag != "" {
+		var err error
+		if tagged, err = at.taggedDays(ctx, q.Workspace, views); err != nil {
+			return p, err
+		}
+	}
+	for _, v := range views {
 		switch {
+		case q.Scope.Tag != "" && !tagged[v.day]: // tags are looked up
+			if v.raw() {
+				p.raw = append(p.raw, v)
+			}
 		// Where raw clicks have been removed there is nothing else.
 		case v.rolled && (able(v) || !v.raw()):
 			candidates = append(candidates, v)
@@ -133,6 +145,9 @@ func (at *snapshot) planBreakdown(ctx context.Context, q analytics.Query) (p pla
 	if crossed || q.By == analytics.Tag || q.Search != "" || !q.RedirectsOnly() && q.By != analytics.Outcome {
 		p = at.onlyRaw(q)
 	} else if p, err = at.split(ctx, q, q.By, len(q.Filters) > 0, whole); err != nil {
+		return p, err
+	}
+	if p, err = at.planTags(ctx, p, q, whole); err != nil {
 		return p, err
 	}
 	return at.fromCubes(ctx, p, q, q.By, whole)

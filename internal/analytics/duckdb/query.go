@@ -261,6 +261,9 @@ func (s *statement) breakdown(p plan, q analytics.Query) string {
 	if len(p.rolled) > 0 {
 		parts = append(parts, s.rolledBreakdown(p.rolled, q))
 	}
+	if len(p.tags) > 0 {
+		parts = append(parts, s.rolledTags(p.tags, q))
+	}
 	for _, c := range p.cubeDays {
 		parts = append(parts, s.cubedBreakdown(c, q))
 	}

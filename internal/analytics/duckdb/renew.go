@@ -132,6 +132,7 @@ func (d *DB) replaceRollups(ctx context.Context, p prepared, computed bool) erro
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.outdated, p.day)
+	delete(d.tagTried, p.day)
 	d.generation++
 	return nil
 }

@@ -34,6 +34,8 @@ const (
 	scopeCampaign
 	scopeDomain
 	scopeLink
+	scopeTag      // its domain is the tag (tagscope.go)
+	scopeUntagged // in rday alone
 )
 
 // Options.scopeRows and Options.topValues default to these.
@@ -119,7 +121,7 @@ const rollupVersionKey = "terse_version"
 // forgetRollups returns the statements that take a day out of the tables.
 func forgetRollups(day int64) []string {
 	var list []string
-	for _, t := range append([]string{"rolled"}, rollupTables...) {
+	for _, t := range append([]string{"rolled", "tagged"}, rollupTables...) {
 		list = append(list, fmt.Sprintf("DELETE FROM %s WHERE day = %d", t, day))
 	}
 	return list
@@ -221,13 +223,14 @@ type rollup struct {
 	ctx                                           context.Context
 	conn                                          *sql.Conn
 	src                                           string
+	tagged                                        bool // counted has a row for each tag of a click, with the number of its scope (tagScopes)
 	scopeRows, topValues, cubeShare, linkCubeRows int
 }
 
 var rollupTemps = []string{"new_rday", "new_r15", "new_rdim", "new_rlink", "counted", "scopes", "domains", "counts", "people", "folded", "seen", "new_" + partsTable}
 
 func (r *rollup) drop() {
-	for _, t := range slices.Concat(rollupTemps, cubeTemps) {
+	for _, t := range slices.Concat(rollupTemps, cubeTemps, tagTemps) {
 		_, _ = r.conn.ExecContext(context.WithoutCancel(r.ctx), "DROP TABLE IF EXISTS temp."+t) // at worst it lives as long as the connection
 	}
 }
@@ -249,15 +252,21 @@ func (r *rollup) scoping() []string {
 	}
 }
 
+// scopedColumns are the columns of a click in a scope, beside the number of the scope and v.
+const scopedColumns = `visitor, link_id, outcome, bot <> 0 AS b, "repeat", "trigger", weight, domain || '/' || code AS label`
+
 // scoped returns the clicks, each once for every scope that it counts in, of some kinds of scopes or all, with the number of the scope,
 // the columns needed and v.
 func (r *rollup) scoped(v string, only ...int) string {
+	if r.tagged {
+		return "(SELECT s, " + v + " AS v, " + scopedColumns + " FROM counted)"
+	}
 	var parts []string
 	for scope, same := range []string{scopeWorkspace: "", scopeCampaign: " AND c.campaign_id = scope_id", scopeDomain: " AND c.domain = scope_domain", scopeLink: " AND c.link_id = scope_id"} {
 		if len(only) == 0 || slices.Contains(only, scope) {
-			parts = append(parts, fmt.Sprintf(`SELECT s, %s AS v, visitor, link_id, outcome, bot <> 0 AS b, "repeat", "trigger", weight, domain || '/' || code AS label FROM %s c `+
-				`JOIN (SELECT s, day AS scope_day, workspace_id AS scope_workspace, id AS scope_id, domain AS scope_domain FROM scopes WHERE scope = %d) ON c.workspace_id = scope_workspace AND %s = scope_day%s`,
-				v, r.src, scope, dayColumn, same))
+			parts = append(parts, fmt.Sprintf("SELECT s, %s AS v, %s FROM %s c "+
+				"JOIN (SELECT s, day AS scope_day, workspace_id AS scope_workspace, id AS scope_id, domain AS scope_domain FROM scopes WHERE scope = %d) ON c.workspace_id = scope_workspace AND %s = scope_day%s",
+				v, scopedColumns, r.src, scope, dayColumn, same))
 		}
 	}
 	return "(" + strings.Join(parts, " UNION ALL ") + ")"
@@ -277,27 +286,9 @@ func (r *rollup) compute(small bool) error {
 		r.src = "counted"
 	}
 	list = append(list, r.scoping()...)
-	// A hash of 64 bits stands for a value until its clicks and its visitors come together.
-	add("CREATE TEMP TABLE counts (s INTEGER, dim VARCHAR, h UBIGINT, num BIGINT, txt VARCHAR, outcome VARCHAR, b BOOLEAN, red BOOLEAN, w BIGINT, d BIGINT, q BIGINT, n BIGINT, label VARCHAR)")
-	add("CREATE TEMP TABLE people (s INTEGER, dim VARCHAR, h UBIGINT, visitors BIGINT, uniques BIGINT)")
+	list = append(list, createCounts...)
 	for _, dim := range rolledDimensions() {
-		v, num, txt, label, red := "''", "0::BIGINT", "v", "''", "outcome = 'redirect'"
-		if dim != "" {
-			v = columnOf(dim, true)
-		}
-		if dim.Numeric() {
-			num, txt = "v", "''"
-		}
-		switch dim {
-		case analytics.Outcome:
-			red = "true"
-		case analytics.Link:
-			label = "max(label)"
-		}
-		add(`INSERT INTO counts SELECT s, '%s', hash(v), %s, %s, outcome, b, %s, sum(weight), coalesce(sum(weight) FILTER ("repeat" = 0), 0), coalesce(sum(weight) FILTER ("trigger" = 'qr'), 0), count(*) FILTER (visitor <> 0), %s FROM %s GROUP BY s, v, outcome, b`,
-			dim, num, txt, red, label, r.scoped(v))
-		add("INSERT INTO people SELECT s, '%s', v, count(DISTINCT visitor), count(DISTINCT hash(visitor, link_id)) FROM %s WHERE %s AND %s GROUP BY s, v",
-			dim, r.scoped("hash("+v+")"), red, aVisit)
+		list = append(list, counting(dim, func(v string) string { return r.scoped(v) })...)
 	}
 	list = append(list, r.cubing()...)
 	list = append(list, r.pivot()...)
@@ -305,19 +296,43 @@ func (r *rollup) compute(small bool) error {
 	list = append(list, r.parts()...)
 	add("CREATE TEMP TABLE new_rlink AS SELECT %s AS day, workspace_id, link_id, sum(weight)::BIGINT AS clicks, epoch_ms(max(ts)) AS last FROM %s WHERE outcome = 'redirect' AND bot = 0 AND link_id <> 0 GROUP BY ALL",
 		dayColumn, r.src)
-	for _, q := range list {
-		if _, err := r.conn.ExecContext(r.ctx, q); err != nil {
-			return err
-		}
+	return execAll(r.ctx, r.conn, list)
+}
+
+// createCounts makes the tables that counting fills. A hash of 64 bits stands for a value until its clicks and its visitors come together.
+var createCounts = []string{
+	"CREATE TEMP TABLE counts (s INTEGER, dim VARCHAR, h UBIGINT, num BIGINT, txt VARCHAR, outcome VARCHAR, b BOOLEAN, red BOOLEAN, w BIGINT, d BIGINT, q BIGINT, n BIGINT, label VARCHAR)",
+	"CREATE TEMP TABLE people (s INTEGER, dim VARCHAR, h UBIGINT, visitors BIGINT, uniques BIGINT)",
+}
+
+// counting returns the statements that count the clicks of a dimension, and its people. scoped is what rollup.scoped returns.
+func counting(dim analytics.Dimension, scoped func(v string) string) []string {
+	v, num, txt, label, red := "''", "0::BIGINT", "v", "''", "outcome = 'redirect'"
+	if dim != "" {
+		v = columnOf(dim, true)
 	}
-	return nil
+	if dim.Numeric() {
+		num, txt = "v", "''"
+	}
+	switch dim {
+	case analytics.Outcome:
+		red = "true"
+	case analytics.Link:
+		label = "max(label)"
+	}
+	return []string{
+		fmt.Sprintf(`INSERT INTO counts SELECT s, '%s', hash(v), %s, %s, outcome, b, %s, sum(weight), coalesce(sum(weight) FILTER ("repeat" = 0), 0), coalesce(sum(weight) FILTER ("trigger" = 'qr'), 0), count(*) FILTER (visitor <> 0), %s FROM %s GROUP BY s, v, outcome, b`,
+			dim, num, txt, red, label, scoped(v)),
+		fmt.Sprintf("INSERT INTO people SELECT s, '%s', v, count(DISTINCT visitor), count(DISTINCT hash(visitor, link_id)) FROM %s WHERE %s AND %s GROUP BY s, v",
+			dim, scoped("hash("+v+")"), red, aVisit),
+	}
 }
 
 // countedColumns are the columns of a click, quoted, that say something to rollups.
 func countedColumns() (list []string) {
 	for _, c := range columns {
 		switch c.name {
-		case "event_id", "ref_path", "v":
+		case "event_id", "ref_path", "user_agent", "ip", "v":
 		default:
 			list = append(list, fmt.Sprintf("%q", c.name))
 		}
