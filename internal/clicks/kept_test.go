@@ -127,6 +127,41 @@ func TestKept(t *testing.T) {
 	}
 }
 
+// TestKeptOfNobody: a click of no workspace, as of an unknown code, keeps nothing, whoever clicked before it.
+func TestKeptOfNobody(t *testing.T) {
+	t.Parallel()
+	o := testOptions(t, vfs.NewMem())
+	o.Shards = 1
+	o.Kept = func(w terse.WorkspaceID) Kept { return Kept{UserAgent: w != 0, Network: w != 0} }
+	r := open(t, o)
+	for range 2 {
+		for _, nobody := range []bool{false, true} { // each in a round of its own
+			c := keptClicks()[0]
+			if nobody {
+				c.Workspace = 0
+			}
+			if !r.Capture(0, &c) {
+				t.Fatal("dropped")
+			}
+			if err := r.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	raws, _ := readAll(t, o, Position{})
+	if len(raws) != 4 {
+		t.Fatalf("%d clicks, want 4", len(raws))
+	}
+	for _, raw := range raws {
+		if kept := raw.KeepsAgent && len(raw.Network) > 0; kept != (raw.Workspace != 0) || !kept && (raw.KeepsAgent || len(raw.Network) > 0) {
+			t.Errorf("a click of workspace %d keeps %v, %x", raw.Workspace, raw.KeepsAgent, raw.Network)
+		}
+	}
+}
+
 // TestKeptSwitched: what is switched on or off counts for the clicks after it, and nothing at all changes the bytes of those who
 // keep nothing.
 func TestKeptSwitched(t *testing.T) {

@@ -133,7 +133,7 @@ func (w *writer) round() (any bool) {
 	}
 	now := w.r.o.Clock()
 	w.visitor.refresh()
-	w.keptOf = 0
+	w.keptOf, w.kept = 0, Kept{} // asked anew each round; nobody is asked for clicks of no workspace
 	rung := rungOf(w.r.dirBytes.Load(), w.r.o.MaxBytes)
 	if w.totalsDue(rung, now) {
 		w.writeTotals()
