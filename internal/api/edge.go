@@ -164,7 +164,7 @@ func (s *Server) edgeDocuments(ctx context.Context, _ *call, in *struct {
 
 func (s *Server) edgeChanges(ctx context.Context, _ *call, in *struct {
 	After string `query:"after" doc:"The position; without it nothing but the one of now is answered."`
-	Mark  string `query:"mark" doc:"The mark that was answered with the position."`
+	Mark  string `header:"Terse-Edge-Mark" doc:"The mark that was answered with the position."`
 }) (*struct{ Body *wire.EdgeChanges }, error) {
 	out := &wire.EdgeChanges{Epoch: s.o.Edge.Epoch, Changes: []wire.EdgeChange{}, Links: []json.RawMessage{}, Documents: []wire.EdgeDocument{}}
 	answer := &struct{ Body *wire.EdgeChanges }{out}
@@ -179,18 +179,7 @@ func (s *Server) edgeChanges(ctx context.Context, _ *call, in *struct {
 	if err != nil {
 		return nil, terse.Invalid("after", "is not a position")
 	}
-	out.Position = after
-	mark, known, err := s.edgeMark(ctx, after)
-	if err != nil {
-		return nil, err
-	}
-	if known && in.Mark != "" && in.Mark != mark {
-		out.Reset = true // the store was restored from a backup, or lost its end, and other changes have these positions
-		return answer, nil
-	}
-	if out.Mark = mark; !known {
-		out.Mark = in.Mark
-	}
+	out.Position, out.Mark = after, in.Mark
 	list, err := s.awaitChanges(ctx, after)
 	if _, forgotten := errors.AsType[*terse.ForgottenError](err); forgotten {
 		out.Reset = true
@@ -199,10 +188,22 @@ func (s *Server) edgeChanges(ctx context.Context, _ *call, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	if len(list) == 0 {
-		if ctx.Err() != nil { // nobody reads the answer
+	if ctx.Err() != nil { // nobody reads the answer
+		return answer, nil
+	}
+	// Only now: the store may be restored while changes are awaited.
+	mark, known, err := s.edgeMark(ctx, after)
+	if err != nil {
+		return nil, err
+	}
+	if known {
+		if in.Mark != "" && in.Mark != mark {
+			out.Reset = true // the store was restored from a backup, or lost its end, and other changes have these positions
 			return answer, nil
 		}
+		out.Mark = mark
+	}
+	if len(list) == 0 {
 		head, err := s.o.Edge.Head(ctx)
 		out.Reset = after > head // a store that was restored from a backup, or another one
 		return answer, err
@@ -212,6 +213,7 @@ func (s *Server) edgeChanges(ctx context.Context, _ *call, in *struct {
 
 // edgeMark returns what tells the change at a position from another one that might have been there: when it was written. It is
 // empty if there is no change; known is false if nobody can say, because it may have been forgotten.
+// PostgreSQL drops an insert from the feed with the purge of its links: an edge that is there then reads everything again, once.
 func (s *Server) edgeMark(ctx context.Context, at uint64) (mark string, known bool, err error) {
 	if at == 0 {
 		return "", false, nil

@@ -35,7 +35,7 @@ func TestEdgeEpoch(t *testing.T) {
 	w, _ := b.workspace("all", "*")
 	edge := b.key(w, "edge:use")
 	for _, q := range []string{"", "?after=0", "?after=1000000"} {
-		if page := b.edgeChanges(edge, q); page.Epoch != "e1" {
+		if page := b.edgeChanges(edge, q, ""); page.Epoch != "e1" {
 			t.Errorf("%q: epoch %q", q, page.Epoch)
 		}
 	}
@@ -47,13 +47,13 @@ func TestEdgeMark(t *testing.T) {
 	b := setup(t, options{})
 	w, _ := b.workspace("all", "*")
 	edge := b.key(w, "edge:use")
-	head := b.edgeChanges(edge, "?after=0")
+	head := b.edgeChanges(edge, "?after=0", "")
 	if head.Mark == "" || head.Position == 0 {
 		t.Fatalf("read up to %d %q", head.Position, head.Mark)
 	}
 	at := func(position uint64, mark string) wire.EdgeChanges {
 		b.key(w, "links:read") // something to read, so that nobody waits
-		return b.edgeChanges(edge, fmt.Sprintf("?after=%d&mark=%s", position, mark))
+		return b.edgeChanges(edge, fmt.Sprintf("?after=%d", position), mark)
 	}
 	if page := at(head.Position, head.Mark); page.Reset || page.Position <= head.Position || page.Mark == "" {
 		t.Errorf("from where it was: %+v", page)
@@ -69,10 +69,14 @@ func TestEdgeMark(t *testing.T) {
 	}
 }
 
-// edgeChanges returns a page of changes.
-func (b *bench) edgeChanges(key, query string) (page wire.EdgeChanges) {
+// edgeChanges returns a page of changes. The mark is that of the position; "": none is sent.
+func (b *bench) edgeChanges(key, query, mark string) (page wire.EdgeChanges) {
 	b.t.Helper()
-	a := b.want(200, request{method: "GET", path: wire.PathChanges + query, key: key})
+	header := map[string]string{}
+	if mark != "" {
+		header[wire.HeaderMark] = mark
+	}
+	a := b.want(200, request{method: "GET", path: wire.PathChanges + query, key: key, header: header})
 	if err := json.Unmarshal(a.body, &page); err != nil {
 		b.t.Fatal(err)
 	}
@@ -112,7 +116,7 @@ func TestEdgeLinkByCode(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.want(200, request{method: "PATCH", path: "/api/v1/links/" + link.ID, key: key, body: `{"destination":"https://example.com/"}`})
-	if page := b.edgeChanges(edge, "?after=0"); len(page.Links) != 1 {
+	if page := b.edgeChanges(edge, "?after=0", ""); len(page.Links) != 1 {
 		t.Errorf("%d links in the page of changes, want 1", len(page.Links))
 	}
 	var one wire.EdgeLink
@@ -146,10 +150,10 @@ func TestEdgeChangesBytes(t *testing.T) {
 	b := setup(t, options{wrap: func(s terse.Store) terse.Store { return large{s} }})
 	w, _ := b.workspace("all", "*")
 	edge := b.key(w, "edge:use")
-	if page := b.edgeChanges(edge, "?after=0"); page.Position != 3 || len(page.Documents) != 3 {
+	if page := b.edgeChanges(edge, "?after=0", ""); page.Position != 3 || len(page.Documents) != 3 {
 		t.Errorf("position %d, %d documents, want 3", page.Position, len(page.Documents))
 	}
-	if page := b.edgeChanges(edge, "?after=3"); page.Position != 4 || len(page.Documents) != 1 {
+	if page := b.edgeChanges(edge, "?after=3", ""); page.Position != 4 || len(page.Documents) != 1 {
 		t.Errorf("position %d, %d documents, want 4 and 1", page.Position, len(page.Documents))
 	}
 }

@@ -119,6 +119,7 @@ type request struct {
 	method string
 	path   string
 	query  url.Values
+	mark   string // wire.HeaderMark; "": none
 	body   []byte
 	binary bool // body is no JSON but a batch of clicks
 
@@ -196,6 +197,9 @@ func (c *Client) send(ctx context.Context, client *http.Client, r request) (stat
 		return 0, nil, unavailable("the upstream control plane cannot be asked", err)
 	}
 	req.Header.Set("Authorization", "Bearer "+c.key)
+	if r.mark != "" {
+		req.Header.Set(wire.HeaderMark, r.mark)
+	}
 	if r.body != nil {
 		req.Header.Set("Content-Type", "application/json")
 		if r.binary {
@@ -301,20 +305,18 @@ func (c *Client) documents(ctx context.Context, kind terse.Kind) (list []wire.Ed
 }
 
 // position returns where the feed is: a page without changes.
-func (c *Client) position(ctx context.Context) (*wire.EdgeChanges, error) { return c.feed(ctx, nil) }
-
-// changes returns what was written after a position; it waits up to wire.MaxWait.
-func (c *Client) changes(ctx context.Context, after uint64, mark string) (*wire.EdgeChanges, error) {
-	q := url.Values{"after": {strconv.FormatUint(after, 10)}}
-	if mark != "" { // else there is nothing to compare
-		q.Set("mark", mark)
-	}
-	return c.feed(ctx, q)
+func (c *Client) position(ctx context.Context) (*wire.EdgeChanges, error) {
+	return c.feed(ctx, nil, "")
 }
 
-func (c *Client) feed(ctx context.Context, q url.Values) (*wire.EdgeChanges, error) {
+// changes returns what was written after a position; it waits up to wire.MaxWait. Without a mark there is nothing to compare.
+func (c *Client) changes(ctx context.Context, after uint64, mark string) (*wire.EdgeChanges, error) {
+	return c.feed(ctx, url.Values{"after": {strconv.FormatUint(after, 10)}}, mark)
+}
+
+func (c *Client) feed(ctx context.Context, q url.Values, mark string) (*wire.EdgeChanges, error) {
 	var out wire.EdgeChanges
-	r := request{method: http.MethodGet, path: wire.PathChanges, query: q, out: &out, ours: func() bool { return out.Changes != nil }}
+	r := request{method: http.MethodGet, path: wire.PathChanges, query: q, mark: mark, out: &out, ours: func() bool { return out.Changes != nil }}
 	if err := c.askBehind(ctx, r); err != nil {
 		return nil, err
 	}

@@ -258,6 +258,36 @@ func TestRestored(t *testing.T) {
 	until(t, "everything is read again", func() bool { _, n := to.heard(); return n > 1 })
 }
 
+// TestNoMark: an edge that has a mark follows a control plane of a version that knows none, and again one that does.
+func TestNoMark(t *testing.T) {
+	t.Parallel()
+	u, to := newUpstream(t), &target{}
+	s := u.open(t.TempDir(), now)
+	if err := s.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if s.copy.state.Load().Mark == "" {
+		t.Fatal("the edge has no mark")
+	}
+	u.unmarked.Store(true)
+	run(t, s, to)
+	add := func(host string) {
+		t.Helper()
+		u.call("POST", "/api/v1/domains", map[string]any{"host": host}, nil)
+		until(t, "the edge hears of "+host, func() bool {
+			docs, _ := to.heard()
+			return len(docs) > 0 && docs[len(docs)-1] == "domain "+host
+		})
+	}
+	add("older.example.com")
+	u.unmarked.Store(false)
+	add("newer.example.com")
+	until(t, "the edge has a mark again", func() bool { return s.copy.state.Load().Mark != "" })
+	if _, n := to.heard(); n != 0 {
+		t.Error("everything was read again, though nothing was missed")
+	}
+}
+
 // closed closes a store whose copy has failed, for which Close does not wait.
 func closed(s *Store) {
 	_ = s.Close()

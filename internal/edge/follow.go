@@ -136,7 +136,7 @@ func (s *Store) settle(err error) error {
 func (s *Store) applyToCopy(ctx context.Context, page *wire.EdgeChanges, updated, deleted map[terse.LinkNumber]uint64) error {
 	c := s.copy
 	next := *c.state.Load()
-	if next.Position == page.Position && s.o.Clock()-next.FollowedAt < noteEvery {
+	if next.Position == page.Position && next.Mark == page.Mark && s.o.Clock()-next.FollowedAt < noteEvery {
 		return nil // nothing new, as every second
 	}
 	next.Position, next.Mark, next.FollowedAt = page.Position, page.Mark, s.o.Clock()

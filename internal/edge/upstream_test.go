@@ -43,6 +43,7 @@ type upstream struct {
 	down     atomic.Bool
 	narrow   atomic.Int64 // clicks of more bytes never get through; 0: all do
 	epoch    atomic.Value // string: what answers about the feed say instead of the store's
+	unmarked atomic.Bool  // it is of a version that knows no marks, and refuses parameters that it does not know
 	asked    atomic.Int64 // requests that came, also while down
 }
 
@@ -111,9 +112,19 @@ func newUpstreamOn(t *testing.T, o pebblestore.Options) *upstream {
 			return
 		}
 		epoch, _ := u.epoch.Load().(string)
-		if r.URL.Path != wire.PathChanges || epoch == "" {
+		unmarked := u.unmarked.Load()
+		if r.URL.Path != wire.PathChanges || epoch == "" && !unmarked {
 			handler.ServeHTTP(w, r)
 			return
+		}
+		if unmarked {
+			r.Header.Del(wire.HeaderMark)
+			for name := range r.URL.Query() {
+				if name != "after" {
+					http.Error(w, "unknown parameter", http.StatusUnprocessableEntity)
+					return
+				}
+			}
 		}
 		rec := httptest.NewRecorder()
 		handler.ServeHTTP(rec, r)
@@ -122,6 +133,9 @@ func newUpstreamOn(t *testing.T, o pebblestore.Options) *upstream {
 			panic(http.ErrAbortHandler)
 		}
 		page.Epoch = epoch
+		if unmarked {
+			page.Mark = ""
+		}
 		_ = json.NewEncoder(w).Encode(page)
 	}))
 	t.Cleanup(srv.Close)

@@ -20,6 +20,10 @@ const (
 	PathClicks    = "/api/v1/edge/clicks"
 )
 
+// HeaderMark brings the mark of a position back. It is a header since control planes that know none refuse parameters that they
+// do not know.
+const HeaderMark = "Terse-Edge-Mark"
+
 // MaxWait is the longest time that a request for changes waits for some. It is short, so that a control plane can stop.
 const MaxWait = time.Second
 
