@@ -129,7 +129,9 @@ func (h *Hub) Watch(w terse.WorkspaceID, scope analytics.Scope, lastID string) (
 	c := make(chan Message, queue)
 	out := &Watcher{C: c, c: c, f: f, hub: h}
 	f.watchers[out] = true
-	h.watchers++
+	if h.watchers++; h.watchers == 1 && h.net != nil {
+		h.net.countAgain()
+	}
 	f.resume(out, lastID)
 	h.awake()
 	return out, nil

@@ -44,6 +44,8 @@ const (
 	receivePause = 500 * time.Millisecond
 	// countEvery is how often nodes are counted while somebody watches.
 	countEvery = 5 * time.Second
+	// countedFor is how long a count says that no node is missing.
+	countedFor = 3 * countEvery
 	// sickFor is how long others are told nothing after the clicks here could not be read.
 	sickFor = 10 * time.Second
 )
@@ -113,6 +115,7 @@ type network struct {
 	count func(context.Context) (int, error)
 	id    string
 	out   chan []byte
+	watch chan struct{} // has room for one: somebody watches who is the first
 
 	// Guarded by the mu of the hub.
 	seq       uint64
@@ -120,6 +123,7 @@ type network struct {
 	listening bool
 	hole      bool      // letters are missing in this second
 	nodes     int       // that there should be, this one included if it records clicks
+	countedAt time.Time // when nodes was; zero: not since the first watcher came
 	sick      time.Time // until then others are told nothing
 }
 
@@ -138,7 +142,7 @@ type JoinOptions struct {
 // Join lets the view show the clicks of all nodes, and those of this one elsewhere. It is called once at most. What the transport
 // loses is missing in the view, which says so; nobody waits for it. The transport is in use until Close returns.
 func (h *Hub) Join(o JoinOptions) {
-	n := &network{t: o.Transport, count: o.Nodes, id: rand.Text(), out: make(chan []byte, outbox), hubs: map[string]hubSeen{}}
+	n := &network{t: o.Transport, count: o.Nodes, id: rand.Text(), out: make(chan []byte, outbox), watch: make(chan struct{}, 1), hubs: map[string]hubSeen{}}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
@@ -195,23 +199,39 @@ func (h *Hub) publish(n *network) {
 	}
 }
 
+// countAgain has nodes counted now: until then nobody knows whether one is missing. The caller holds mu.
+func (n *network) countAgain() {
+	n.countedAt = time.Time{}
+	select {
+	case n.watch <- struct{}{}:
+	default:
+	}
+}
+
 // countNodes keeps the number of nodes while somebody watches here.
 func (h *Hub) countNodes(n *network) {
 	for {
 		h.mu.Lock()
 		watched := h.watchers > 0
 		h.mu.Unlock()
+		began := h.o.Clock()
 		if watched {
 			ctx, cancel := context.WithTimeout(h.life, countEvery)
 			nodes, err := n.count(ctx)
 			cancel()
 			if err == nil { // else those of before
 				h.mu.Lock()
-				n.nodes = nodes
+				n.nodes, n.countedAt = nodes, began
 				h.mu.Unlock()
 			}
 		}
-		if sleep.For(h.life, countEvery) != nil {
+		next := time.NewTimer(countEvery)
+		select {
+		case <-next.C:
+		case <-n.watch:
+			next.Stop()
+		case <-h.life.Done():
+			next.Stop()
 			return
 		}
 	}
@@ -341,7 +361,7 @@ func (h *Hub) mark(f *feed, now time.Time) {
 		}
 	}
 	f.count.Nodes += len(f.other.seen)
-	f.count.Partial = !n.listening || n.hole || f.count.Nodes < n.nodes
+	f.count.Partial = !n.listening || n.hole || now.Sub(n.countedAt) > countedFor || f.count.Nodes < n.nodes
 }
 
 // report tells the others of the second that ends, and begins the next one. The caller holds mu.

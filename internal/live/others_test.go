@@ -202,6 +202,7 @@ func TestOthersBusy(t *testing.T) {
 		synctest.Wait()
 		drain(w)
 		_, before := a.sent()
+		pass(time.Second / 2) // clicks come in the middle of a second, not sometimes before and sometimes after its end
 		for range 10 {
 			for i := range list {
 				list[i].pipe.put(500, func(ev *clicks.Event) { ev.Node = fmt.Sprint(i) })
@@ -270,7 +271,7 @@ func TestOthersLost(t *testing.T) {
 			t.Errorf("a node that is not heard: %+v", c)
 		}
 		nodes.Store(2)
-		pass(10 * time.Second)
+		pass(10*time.Second + time.Second/2) // in the middle of a second, so that both have letters to come
 		drain(w)
 		a.mu.Lock()
 		a.lose = 2 // one of each
@@ -342,5 +343,53 @@ func TestOthersMany(t *testing.T) {
 		if whole != live.MaxAsked {
 			t.Errorf("%d views are whole", whole)
 		}
+	})
+}
+
+// TestOthersCounted: as long as nobody knows how many nodes there are now, the view does not say that it is whole.
+func TestOthersCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &air{ears: map[chan []byte]bool{}}
+		p := &pipe{c: make(chan clicks.Event, 10)}
+		h := hub(p)
+		defer h.Close()
+		var nodes atomic.Int64 // 0: the list cannot be read
+		h.Join(live.JoinOptions{Transport: a, Nodes: func(context.Context) (int, error) {
+			if n := nodes.Load(); n > 0 {
+				return int(n), nil
+			}
+			return 0, errDown
+		}})
+		pass(7 * time.Second) // a count every five seconds would be three away
+		step := func(w *live.Watcher, wait time.Duration, partial bool, what string) {
+			t.Helper()
+			drain(w)
+			pass(wait)
+			synctest.Wait()
+			got, _ := drain(w)
+			if c := lastCounters(t, got); c.Nodes != 1 || c.Partial != partial {
+				t.Errorf("%s: %+v", what, c)
+			}
+		}
+		w := watch(t, h, analytics.Scope{}, "")
+		step(w, 4*time.Second, true, "never counted")
+		nodes.Store(1)
+		step(w, 7*time.Second, false, "counted")
+		nodes.Store(0)
+		step(w, 5*time.Second, false, "the list was read a moment ago")
+		step(w, 20*time.Second, true, "the list cannot be read any more")
+		nodes.Store(1)
+		step(w, 7*time.Second, false, "it can again")
+		w.Leave()
+		pass(time.Second)
+		nodes.Store(2) // while nobody watches
+		w = watch(t, h, analytics.Scope{}, "")
+		step(w, 2*time.Second, true, "a node came meanwhile")
+		w.Leave()
+		pass(time.Second)
+		nodes.Store(1)
+		w = watch(t, h, analytics.Scope{}, "")
+		step(w, 2*time.Second, false, "counted at once for the first watcher")
+		w.Leave()
 	})
 }
