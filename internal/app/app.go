@@ -279,8 +279,8 @@ func (s *server) start(ctx context.Context) error {
 	if worker {
 		s.startJobs(linkService, authService)
 		s.startFacts()
-		s.startExports()
 	}
+	s.startExports()
 	s.startRetention(authService)
 	if s.live != nil { // before the planes: its streams would hold them open
 		s.onStop("live view", func(context.Context) error { s.live.Close(); return nil })

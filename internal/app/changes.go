@@ -54,6 +54,12 @@ func (s *server) openChanges(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var secret []byte
+	if s.cfg.Redis.LinkCache { // before anything is kept: this step may be taken again until the store answers
+		if secret, err = nodeSecret(ctx, s.store); err != nil {
+			return err
+		}
+	}
 	o := busOptions(s.cfg, instance)
 	bus, err := redisbus.New(o)
 	if err != nil {
@@ -77,18 +83,14 @@ func (s *server) openChanges(ctx context.Context) error {
 		defer bus.Close()
 		return hub.Stop(ctx)
 	})
-	return s.openLinkCache(ctx, o, hub)
+	return s.openLinkCache(o, secret, hub)
 }
 
 // openLinkCache makes the second level of the cache of links, if there is one. Until followChanges was called everybody asks
 // the store.
-func (s *server) openLinkCache(ctx context.Context, o redisbus.Options, hub *changes.Hub) error {
+func (s *server) openLinkCache(o redisbus.Options, secret []byte, hub *changes.Hub) error {
 	if !s.cfg.Redis.LinkCache {
 		return nil
-	}
-	secret, err := nodeSecret(ctx, s.store)
-	if err != nil {
-		return err
 	}
 	remote, err := redisbus.NewLinks(redisbus.LinksOptions{Options: o, Secret: secret, Log: s.log})
 	if err != nil {

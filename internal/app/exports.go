@@ -33,7 +33,7 @@ func (s *server) openExports(a *auth.Service) (err error) {
 // tidyExportsEvery is how long a file may stay at a node whose export was deleted through another one.
 const tidyExportsEvery = 5 * time.Minute
 
-// startExports lets exports run.
+// startExports lets exports run, if this is a worker. Files of exports are tidied where they are: a worker that became none has some.
 func (s *server) startExports() {
 	if s.exports == nil {
 		return
@@ -45,6 +45,9 @@ func (s *server) startExports() {
 		}
 		s.repeat(ctx, tidyExportsEvery, "tidy exports", s.exports.Tidy)
 	})
+	if !s.cfg.Has(config.RoleWorker) {
+		return
+	}
 	// Both return nil.
 	s.exclusively(dutyExports, func(ctx context.Context) { _ = s.exports.Run(ctx) })
 	s.exclusively(dutySchedules, func(ctx context.Context) { _ = s.schedules.Run(ctx) })
