@@ -254,7 +254,7 @@ func (s *server) start(ctx context.Context) error {
 	s.startRedirect(nil)
 	linkService := links.New(links.Options{
 		Store: s.store, Domains: s.domains, Campaigns: s.campaigns, Workspaces: authService.Settings, Clock: s.clock, Log: s.log, MaxBulkBytes: int64(s.cfg.Bulk.MaxBytes),
-		Visitors: s.visitors, CatchUp: s.catchUp, Far: s.cfg.Store.Engine != config.EnginePebble,
+		Visitors: s.visitors, CatchUp: s.catchUp, Apart: apart(&s.cfg.Store),
 		OnChange: func(c links.Change) {
 			s.engine.saw(c)
 			s.invalidate(redirect.Invalidation{

@@ -9,6 +9,7 @@ import (
 
 	"github.com/terselink/terse"
 	"github.com/terselink/terse/internal/auth"
+	"github.com/terselink/terse/internal/config"
 	"github.com/terselink/terse/internal/jobs"
 	"github.com/terselink/terse/internal/links"
 	"github.com/terselink/terse/internal/outbound"
@@ -73,6 +74,18 @@ func (s *server) openChunks(ctx context.Context, node string) error {
 // slots is how many chunks of other nodes this one has at a time: as many as it runs batches of its own, and half as many again,
 // because what a chunk needs before its rows, its place in the ledger, waits for the store too.
 func slots() int { return (runtime.NumCPU() + 2) * 3 / 2 }
+
+// apart is how many batches wait for the store without a turn: half of the connections, which look-ups of links use too. A store
+// without a pool of connections gets as many as half of the default of one, and the store of this process none.
+func apart(c *config.Store) int {
+	switch c.Engine {
+	case config.EnginePebble:
+		return 0
+	case config.EnginePostgres:
+		return c.Postgres.MaxConns / 2
+	}
+	return 8
+}
 
 // catchUp learns what other nodes have written so far.
 func (s *server) catchUp(ctx context.Context) error {

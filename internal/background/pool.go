@@ -26,9 +26,15 @@ type Pool struct {
 	// Foreground counts the requests that go first; nil: there are none. It is set before
 	// the first Do.
 	Foreground func() uint64
+	// Processors is how many there are to fill; 0: all of the machine. It is set before the first Do.
+	Processors int
+	// MostApart is how many functions at a time may be without a turn in Apart; 0: none. Whom they wait for meets as many at
+	// once, and those that have turns. It is set before the first Do.
+	MostApart int
 
 	mu      sync.Mutex
 	running int
+	apart   int             // functions in Apart without a turn
 	queue   []chan struct{} // those who wait for their turn
 	lookAt  time.Time
 	count   uint64 // of Foreground at lookAt
@@ -49,15 +55,35 @@ func (p *Pool) Do(f func()) {
 }
 
 // Apart is called by a function that Do runs. It runs f, in which the caller waits for somebody who works elsewhere, and
-// lets others have its turn meanwhile. While visitors come the turn is kept: who works may be on this machine.
+// lets others have its turn meanwhile. While MostApart are so, or visitors come, the turn is kept: who works may be on this machine.
 func (p *Pool) Apart(f func()) {
-	if p.isBusy() {
+	if !p.goApart() {
 		f()
 		return
 	}
-	p.leave()
-	defer p.enter()
+	defer p.comeBack()
 	f()
+}
+
+// goApart gives the turn of the caller to others, if it may.
+func (p *Pool) goApart() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.limitLocked()
+	if p.busy || p.apart >= p.MostApart {
+		return false
+	}
+	p.apart++
+	p.leaveLocked()
+	return true
+}
+
+// comeBack waits for a turn after goApart.
+func (p *Pool) comeBack() {
+	p.mu.Lock()
+	p.apart--
+	p.mu.Unlock()
+	p.enter()
 }
 
 func (p *Pool) enter() {
@@ -76,6 +102,10 @@ func (p *Pool) enter() {
 func (p *Pool) leave() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.leaveLocked()
+}
+
+func (p *Pool) leaveLocked() {
 	p.running--
 	for limit := p.limitLocked(); len(p.queue) > 0 && p.running < limit; p.running++ {
 		close(p.queue[0])
@@ -102,6 +132,9 @@ func (p *Pool) limitLocked() int {
 	}
 	if p.busy {
 		return 1
+	}
+	if p.Processors > 0 {
+		return p.Processors + 2
 	}
 	return runtime.NumCPU() + 2
 }

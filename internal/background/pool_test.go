@@ -74,6 +74,54 @@ func TestPool(t *testing.T) {
 	})
 }
 
+// TestApart: so many functions wait for somebody else without a turn, and no more than those and one for each turn at a time.
+func TestApart(t *testing.T) {
+	for name, c := range map[string]struct {
+		mostApart int
+		visitors  uint64 // a look
+		want      int64
+	}{
+		"none":          {0, 0, 4},
+		"three":         {3, 0, 7},
+		"with visitors": {3, 1000, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var seen uint64
+				p := &Pool{Processors: 2, MostApart: c.mostApart, Foreground: func() uint64 { seen += c.visitors; return seen }}
+				p.Do(func() {})
+				<-time.After(2 * look) // so that the next notices who came
+				for range 2 {          // what was apart comes back
+					var at, most atomic.Int64
+					var wg sync.WaitGroup
+					for range 50 {
+						wg.Go(func() {
+							p.Do(func() {
+								p.Apart(func() {
+									now := at.Add(1)
+									for m := most.Load(); now > m && !most.CompareAndSwap(m, now); m = most.Load() {
+									}
+									<-time.After(10 * time.Millisecond)
+									at.Add(-1)
+								})
+							})
+						})
+					}
+					wg.Wait()
+					if most.Load() != c.want {
+						t.Errorf("%d at a time, want %d", most.Load(), c.want)
+					}
+				}
+				p.mu.Lock()
+				defer p.mu.Unlock()
+				if p.apart != 0 || p.running != 0 || len(p.queue) != 0 {
+					t.Errorf("%d apart, %d running, %d waiting when all have ended", p.apart, p.running, len(p.queue))
+				}
+			})
+		})
+	}
+}
+
 func TestPoolZero(t *testing.T) {
 	var p Pool
 	var n atomic.Int64

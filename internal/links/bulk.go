@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -156,7 +155,7 @@ func (s *Service) Bulk(ctx context.Context, a Actor, o BulkOptions, body io.Read
 	if err := p.openSpread(); err != nil {
 		return BulkSummary{}, err
 	}
-	under := inFlight()
+	under := s.inFlight()
 	if p.spread != nil {
 		under += p.spread.Window()
 	}
@@ -170,7 +169,7 @@ func (s *Service) Bulk(ctx context.Context, a Actor, o BulkOptions, body io.Read
 
 // inFlight is how many batches one request has under way: enough to keep every core
 // busy while some wait for the disk.
-func inFlight() int { return runtime.NumCPU() + 3 }
+func (s *Service) inFlight() int { return s.o.Processors + 3 }
 
 type pipeline struct {
 	s        *Service
@@ -211,7 +210,7 @@ type pipeline struct {
 func (p *pipeline) run(body io.Reader) (BulkSummary, error) {
 	go p.read(body)
 	var workers sync.WaitGroup
-	for range inFlight() - 1 {
+	for range p.s.inFlight() - 1 {
 		workers.Go(func() {
 			for b := range p.work {
 				p.s.background.Do(func() { b.run(p) })
@@ -462,11 +461,12 @@ func (p *pipeline) write() error {
 			failpoint.Hit(failpoint.ResultsWritten)
 		}
 		p.s.batches.put(b)
-		select {
+		left := p.flying.Add(-1)
+		select { // after the number is less: who is woken looks at it
 		case p.written <- struct{}{}:
 		default:
 		}
-		if p.flying.Add(-1) == 0 {
+		if left == 0 {
 			select {
 			case p.idle <- struct{}{}:
 			default:

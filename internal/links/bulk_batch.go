@@ -408,7 +408,7 @@ func (b *batch) insert(p *pipeline) error {
 // whileAway runs what waits for the store, within a turn of the background. A batch that has locks of destinations keeps its
 // turn: others would wait for the locks in it.
 func (b *batch) whileAway(s *Service, f func()) {
-	if s.o.Far && len(b.reuse) == 0 {
+	if len(b.reuse) == 0 {
 		s.background.Apart(f)
 		return
 	}

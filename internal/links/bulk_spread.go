@@ -102,7 +102,7 @@ func (p *pipeline) waitForRoom() error {
 	if p.spread == nil {
 		return nil // the channel of the order is as long as it may be
 	}
-	for p.flying.Load() >= int64(inFlight()+min(p.spread.Now(), p.spread.Window())) {
+	for p.flying.Load() >= int64(p.s.inFlight()+min(p.spread.Now(), p.spread.Window())) {
 		select {
 		case <-p.written:
 		case <-p.ctx.Done():

@@ -32,7 +32,7 @@ func (f spreadTo) Do(ctx context.Context, chunk []byte) ([]byte, string, error) 
 }
 
 // nodeOn is one more process on a store.
-func nodeOn(t *testing.T, store terse.Store, now *terse.Millis) *Service {
+func nodeOn(t *testing.T, store terse.Store, now *terse.Millis, set ...func(*Options)) *Service {
 	t.Helper()
 	clock, log := func() terse.Millis { return *now }, slog.New(slog.DiscardHandler)
 	reg, err := domains.Open(t.Context(), domains.Options{Store: store, Clock: clock, Log: log, Shared: true})
@@ -40,7 +40,11 @@ func nodeOn(t *testing.T, store terse.Store, now *terse.Millis) *Service {
 		t.Fatal(err)
 	}
 	t.Cleanup(reg.Close)
-	return New(Options{Store: store, Domains: reg, Clock: clock, Log: log, OnChange: func(Change) {}})
+	o := Options{Store: store, Domains: reg, Clock: clock, Log: log, OnChange: func(Change) {}}
+	for _, f := range set {
+		f(&o)
+	}
+	return New(o)
 }
 
 // waitingStore holds inserts of links until somebody lets them through.
@@ -59,7 +63,7 @@ func (s waitingStore) InsertLinks(ctx context.Context, c *terse.Chunk) error {
 // manyRows has more batches than one process runs at a time: rows of all kinds, whose outcome is the same in every run.
 func manyRows(in Format) (body string, rows int) {
 	var b strings.Builder
-	size := (inFlight() + 6) * batchBytes
+	size := (runtime.NumCPU() + 9) * batchBytes
 	if in == CSV {
 		b.WriteString("destination,external_id,code,domain\n")
 	}
@@ -211,7 +215,7 @@ func TestSpreadDeclined(t *testing.T) {
 	s.helped()
 	other := nodeOn(t, s.inner, &s.now)
 	var b strings.Builder
-	for b.Len() < (inFlight()+6)*batchBytes {
+	for b.Len() < (s.inFlight()+6)*batchBytes {
 		fmt.Fprintf(&b, "{\"destination\":\"https://example.com/%s\",\"if_exists\":\"reuse\"}\n", strings.Repeat("x", 2000))
 	}
 	_, sum := tell(t, s.Service, BulkOptions{Ledger: "l", Spread: spreadTo(func(ctx context.Context, chunk []byte) ([]byte, error) {

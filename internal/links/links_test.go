@@ -34,7 +34,7 @@ func setup(t testing.TB) *setupT {
 	return setupOn(t, memstore.New(clock), &now)
 }
 
-func setupOn(t testing.TB, store terse.Store, now *terse.Millis) *setupT {
+func setupOn(t testing.TB, store terse.Store, now *terse.Millis, set ...func(*Options)) *setupT {
 	t.Helper()
 	clock := func() terse.Millis { return *now }
 	log := slog.New(slog.DiscardHandler)
@@ -46,11 +46,15 @@ func setupOn(t testing.TB, store terse.Store, now *terse.Millis) *setupT {
 		t.Fatal(err)
 	}
 	s := &setupT{store: store, domains: reg, now: now}
-	s.Service = New(Options{Store: store, Domains: reg, Clock: clock, Log: log, OnChange: func(c Change) {
+	o := Options{Store: store, Domains: reg, Clock: clock, Log: log, OnChange: func(c Change) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.changes = append(s.changes, c)
-	}})
+	}}
+	for _, f := range set {
+		f(&o)
+	}
+	s.Service = New(o)
 	t.Cleanup(func() { reg.Close(); store.Close() })
 	return s
 }

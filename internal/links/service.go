@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -42,8 +43,11 @@ type Options struct {
 	// CatchUp learns what other processes have written so far. It is called before the first chunk of a run of another process
 	// is run here, with the settings that the run began with. nil: nothing is to be learned.
 	CatchUp func(context.Context) error
-	// Far says that the store is another process: while it works on a batch, other batches of this process are worked on.
-	Far bool
+	// Apart is how many batches may wait for a store that is another process while others of this process are worked on, beside
+	// those that have a turn: it bounds the connections that batches take from everybody else. 0: none, the store works here.
+	Apart int
+	// Processors is how many of them batches may fill; 0: all of the machine.
+	Processors int
 	// MaxBulkBytes bounds the decompressed body of one bulk request; 0: 4 GiB.
 	MaxBulkBytes int64
 	// MaxAtomicBytes bounds the body of a bulk request with atomic=true, which is held
@@ -92,7 +96,10 @@ func New(o Options) *Service {
 	if o.Campaigns == nil {
 		o.Campaigns = campaigns.New(campaigns.Options{Store: o.Store, Clock: o.Clock})
 	}
-	return &Service{o: o, background: background.Pool{Foreground: o.Visitors}}
+	if o.Processors == 0 {
+		o.Processors = runtime.NumCPU()
+	}
+	return &Service{o: o, background: background.Pool{Foreground: o.Visitors, Processors: o.Processors, MostApart: o.Apart}}
 }
 
 // Actor is who acts: the workspace whose links are meant and the key that asks.
