@@ -101,6 +101,15 @@ type Lister interface {
 	ListDocuments(ctx context.Context, w terse.WorkspaceID, kind terse.Kind, after string, limit int) ([]terse.Document, error)
 }
 
+// storedSnapshot is a job as one who has only read it shows it.
+func storedSnapshot(j Job) Snapshot {
+	s := Snapshot{Job: j, ETA: -1, Part: j.Reached}
+	if s.State == Done || s.State == RolledBack {
+		s.Part = 1
+	}
+	return s
+}
+
 // listPage is how many jobs are read at once.
 const listPage = 500
 
@@ -147,14 +156,11 @@ func listAfter(ctx context.Context, store Lister, w terse.WorkspaceID, after, be
 				more = false
 				break
 			}
-			s := Snapshot{ETA: -1}
-			if err := json.Unmarshal(docs[i].Data, &s.Job); err != nil {
+			var j Job
+			if err := json.Unmarshal(docs[i].Data, &j); err != nil {
 				return nil, fmt.Errorf("job %s: %w", after, err)
 			}
-			if s.Part = s.Reached; s.State == Done || s.State == RolledBack {
-				s.Part = 1
-			}
-			list = append(list, s)
+			list = append(list, storedSnapshot(j))
 		}
 		keep()
 	}

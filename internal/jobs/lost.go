@@ -10,17 +10,26 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/sleep"
 )
 
 // A job whose node does not come back can be ended by any other node: the job becomes that one's, by a write that names the
 // version which was read. The node that had it may only have been paused. It learns that the job is no longer its own when it
 // looks, every lookEvery, or next writes the job, and stops. If the job was rolled back, it rolls back what it made meanwhile.
 
-// lookEvery is how often a node looks whether the jobs that it runs are still its own.
-const lookEvery = 10 * time.Second
+const (
+	// lookEvery is how often a node looks whether the jobs that it runs are still its own.
+	lookEvery = 5 * time.Second
+	// silence is how long after the last look this node may have been silent for so long that others took it for gone, which
+	// they do after 10 seconds without a heartbeat; there is one every 3 seconds.
+	silence terse.Millis = 6000
+	// maxUndoWait bounds the wait between attempts to undo what was made of a job that is another node's.
+	maxUndoWait = time.Minute
+)
 
 // CancelLost is Cancel for a job of another node, which is not there to do it. The job is this node's from then on, without
-// its upload and results. Returns ErrNotFound, or an error of code conflict, also if the node of the job is back.
+// its upload and results; one that was cancelled before stays as it is. Returns ErrNotFound, or an error of code conflict, also
+// if the node of the job is back.
 func (m *Manager) CancelLost(ctx context.Context, w terse.WorkspaceID, id string) (Snapshot, error) {
 	return m.take(ctx, w, id, m.cancelled)
 }
@@ -43,8 +52,15 @@ func (m *Manager) take(ctx context.Context, w terse.WorkspaceID, id string, chan
 	if m.entry(w, id) != nil || j.Node == m.o.Node {
 		return Snapshot{}, errBack(nil)
 	}
+	before := j.State
 	if err := change(&j); err != nil {
 		return Snapshot{}, err
+	}
+	if before.Ended() && j.State == before { // nothing is to be done, and its node still has the results
+		return storedSnapshot(j), nil
+	}
+	if j.State == Running { // a rollback that its node was in the middle of: it is for this one now
+		j.State = Queued
 	}
 	j.LostBy, j.Node, j.UpdatedAt = j.Node, m.o.Node, m.o.Clock()
 	next, err := document(&j, doc.Version+1)
@@ -93,63 +109,125 @@ func taken(doc *terse.Document, mine *Job) error {
 func (m *Manager) drop(e *entry, why error) {
 	e.mu.Lock()
 	e.gone = true
-	if t, ok := errors.AsType[*takenError](why); ok && t.undone {
-		e.undone = true
+	if t, ok := errors.AsType[*takenError](why); ok {
+		e.taken, e.undone = true, e.undone || t.undone
 	}
 	if e.run != nil {
 		e.run()
 	}
 	e.mu.Unlock()
 	m.mu.Lock()
-	delete(m.jobs, e.id)
+	if m.jobs[e.id] == e { // it may have come back as another one
+		delete(m.jobs, e.id)
+	}
 	m.mu.Unlock()
 }
 
-// look drops the jobs that another node has ended, or deleted, while this one was silent and still runs them.
+// look drops the jobs that another node has ended, or deleted, while this one was silent: of those that run here it looks at
+// each, and at all others when it may have been silent since it last looked, because the process stood still or the store was
+// out of reach.
 func (m *Manager) look() {
 	t := time.NewTicker(lookEvery)
 	defer t.Stop()
+	last, all := m.o.Clock(), false
+	heard := func() {
+		now := m.o.Clock()
+		all, last = all || now-last > silence, now
+	}
 	for {
 		select {
 		case <-m.ctx.Done():
 			return
 		case <-t.C:
 		}
-		m.mu.Lock()
-		var running []*entry
-		for _, e := range m.jobs {
-			e.mu.Lock()
-			if e.active {
-				running = append(running, e)
-			}
-			e.mu.Unlock()
+		err := m.o.Store.Ping(m.ctx)
+		heard()
+		if err != nil {
+			all = true
+			continue
 		}
-		m.mu.Unlock()
-		for _, e := range running {
-			e.mu.Lock()
-			mine := e.doc
-			e.mu.Unlock()
-			doc, err := m.o.Store.GetDocument(m.ctx, e.workspace, terse.KindJob, e.id)
-			if err == nil {
-				err = taken(&doc, &mine)
-			}
-			if errors.Is(err, terse.ErrNotFound) {
-				m.o.Log.Warn("a job that runs here was ended by another node", "job", e.id)
-				m.drop(e, err)
+		list := m.toLookAt(all)
+		all = false
+		for _, e := range list {
+			err := m.lookAt(e)
+			heard()
+			if err != nil { // the next look begins anew
+				all = true
+				break
 			}
 		}
 	}
 }
 
-// undo rolls back what a run made after another node had taken its job and rolled it back.
+// toLookAt returns the jobs that run here, or all of this node.
+func (m *Manager) toLookAt(all bool) (list []*entry) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range m.jobs {
+		e.mu.Lock()
+		if all || e.active {
+			list = append(list, e)
+		}
+		e.mu.Unlock()
+	}
+	return list
+}
+
+// lookAt drops a job if it is no longer this node's. An error says that the store could not tell.
+func (m *Manager) lookAt(e *entry) error {
+	e.mu.Lock()
+	mine, gone := e.doc, e.gone
+	e.mu.Unlock()
+	if gone {
+		return nil
+	}
+	doc, err := m.o.Store.GetDocument(m.ctx, e.workspace, terse.KindJob, e.id)
+	if err == nil {
+		err = taken(&doc, &mine)
+	}
+	if errors.Is(err, terse.ErrNotFound) {
+		m.o.Log.Warn("a job of this node was ended by another one", "job", e.id)
+		m.drop(e, err)
+		return nil
+	}
+	return err
+}
+
+// undo rolls back what a run made of a job that another node has taken and rolled back. It is called after the run has ended:
+// a rollback that begins later than that finds all of it, one that began before, also after the job was dropped, is seen here.
+// It tries until it is done, or the manager stops.
 func (m *Manager) undo(e *entry) {
 	e.mu.Lock()
-	undone, j := e.undone, e.doc
+	mine, undone, j := !e.taken, e.undone, e.doc
 	e.mu.Unlock()
-	if !undone || j.Spec.DryRun {
+	if mine || j.Spec.DryRun {
 		return
 	}
-	if _, err := m.o.Links.Rollback(m.ctx, m.actor(&j), j.ID, nil); err != nil {
-		m.o.Log.Error("links stay that were made after the rollback of a job by another node; roll it back there again", "job", j.ID, "error", err)
+	for wait := time.Second; ; wait = min(2*wait, maxUndoWait) {
+		err := m.undoOnce(&j, undone)
+		if err == nil || m.ctx.Err() != nil {
+			return
+		}
+		m.o.Log.Warn("links may stay that were made after the rollback of a job by another node; trying again", "job", j.ID, "error", err)
+		if sleep.For(m.ctx, wait) != nil {
+			return
+		}
 	}
+}
+
+// undoOnce rolls back if the job was rolled back: as it is stored, or undone if it is no longer.
+func (m *Manager) undoOnce(mine *Job, undone bool) error {
+	doc, err := m.o.Store.GetDocument(m.ctx, mine.Workspace, terse.KindJob, mine.ID)
+	switch {
+	case err == nil:
+		t, ok := errors.AsType[*takenError](taken(&doc, mine))
+		undone = undone || ok && t.undone
+	case !errors.Is(err, terse.ErrNotFound):
+		return err
+	}
+	if !undone {
+		return nil
+	}
+	_, err = m.o.Links.Rollback(m.ctx, m.actor(mine), mine.ID, nil)
+	return err
 }

@@ -2,19 +2,30 @@ package jobs
 
 import (
 	"context"
+	"errors"
 	"io"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/terselink/terse"
 	"github.com/terselink/terse/internal/links"
+	"github.com/terselink/terse/internal/store/faultstore"
 )
 
 // sleeper is a Linker of a node that stands still in a run, whatever happens, until it is woken; then it makes its links.
 type sleeper struct {
 	Linker
 	asleep, wake chan struct{}
+	fails        atomic.Int32 // rollbacks that are refused
+}
+
+func (s *sleeper) Rollback(ctx context.Context, a links.Actor, ledger string, progress func(uint64)) (uint64, error) {
+	if s.fails.Add(-1) >= 0 {
+		return 0, terse.ErrUnavailable
+	}
+	return s.Linker.Rollback(ctx, a, ledger, progress)
 }
 
 func (s *sleeper) Bulk(ctx context.Context, a links.Actor, o links.BulkOptions, body io.Reader, w io.Writer) (links.BulkSummary, error) {
@@ -24,6 +35,15 @@ func (s *sleeper) Bulk(ctx context.Context, a links.Actor, o links.BulkOptions, 
 		<-s.wake
 	}
 	return s.Linker.Bulk(context.WithoutCancel(ctx), a, o, body, w)
+}
+
+// beside starts another node of the same store.
+func (b *bench) beside(node string) *bench {
+	b.t.Helper()
+	other := &bench{t: b.t, o: b.o, store: b.store, links: b.links, reg: b.reg, sent: b.sent}
+	other.o.Node, other.o.Dir, other.o.Links = node, b.t.TempDir(), b.links
+	other.start()
+	return other
 }
 
 // TestLost: another node ends the job of one that stands still, with its links or without them. The first wakes up, learns of
@@ -40,9 +60,7 @@ func TestLost(t *testing.T) {
 			b.start()
 			id := b.create(ws, "rows.ndjson", rows(5), Spec{})
 			<-asleep
-			second := &bench{t: t, o: b.o, store: b.store, links: b.links, reg: b.reg, sent: b.sent}
-			second.o.Node, second.o.Dir, second.o.Links = "second", t.TempDir(), b.links
-			second.start()
+			second := b.beside("second")
 			defer second.stop()
 			if _, err := second.Cancel(t.Context(), ws, id); terse.ErrorCode(err) != terse.CodeConflict {
 				t.Fatalf("a job of another node: %v", err)
@@ -93,9 +111,7 @@ func TestLostWhileItRuns(t *testing.T) {
 		b.start()
 		id := b.create(ws, "rows.ndjson", rows(5), Spec{})
 		b.want(ws, id, Running)
-		second := &bench{t: t, o: b.o, store: b.store, links: b.links, reg: b.reg, sent: b.sent}
-		second.o.Node, second.o.Dir, second.o.Links = "second", t.TempDir(), b.links
-		second.start()
+		second := b.beside("second")
 		defer second.stop()
 		if _, err := second.CancelLost(t.Context(), ws, id); err != nil {
 			t.Fatal(err)
@@ -114,5 +130,219 @@ func TestLostWhileItRuns(t *testing.T) {
 		}
 		<-time.After(2 * time.Minute)
 		second.want(ws, id, RolledBack)
+	})
+}
+
+// TestLostRolledBackLater: the job is rolled back after its first node has dropped it as cancelled, and before the run there has
+// come to its end. No link stays: of a node that tries until it could delete them, and of one that dies before.
+func TestLostRolledBackLater(t *testing.T) {
+	t.Parallel()
+	for _, fails := range []int32{3, 1000} {
+		synctest.Test(t, func(t *testing.T) { rolledBackLater(t, fails, fails == 3) })
+	}
+}
+
+func rolledBackLater(t *testing.T, fails int32, lives bool) {
+	sleeping := &sleeper{asleep: make(chan struct{}), wake: make(chan struct{})}
+	asleep := sleeping.asleep
+	b := newBench(t, func(l Linker) Linker { sleeping.Linker = l; return sleeping })
+	b.stop()
+	b.o.Node = "first"
+	b.start()
+	id := b.create(ws, "rows.ndjson", rows(5), Spec{})
+	<-asleep
+	second := b.beside("second")
+	defer second.stop()
+	if _, err := second.CancelLost(t.Context(), ws, id); err != nil {
+		t.Fatal(err)
+	}
+	<-time.After(2 * lookEvery)
+	synctest.Wait()
+	if b.Has(ws, id) {
+		t.Fatal("the first node has not dropped the job")
+	}
+	if _, err := second.Rollback(t.Context(), ws, id); err != nil {
+		t.Fatal(err)
+	}
+	second.want(ws, id, RolledBack)
+	sleeping.fails.Store(fails)
+	close(sleeping.wake)
+	synctest.Wait()
+	if b.count() != 5 || sleeping.fails.Load() != fails-1 {
+		t.Fatalf("%d links after %d attempts", b.count(), fails-sleeping.fails.Load())
+	}
+	if lives {
+		<-time.After(time.Minute)
+	} else {
+		b.stop()
+		if _, err := second.Rollback(t.Context(), ws, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	second.want(ws, id, RolledBack)
+	if b.count() != 0 {
+		t.Errorf("%d links stay; the node lives: %v", b.count(), lives)
+	}
+}
+
+// stuck is a Linker whose rollbacks stand still.
+type stuck struct{ Linker }
+
+func (stuck) Rollback(ctx context.Context, _ links.Actor, _ string, _ func(uint64)) (uint64, error) {
+	<-ctx.Done()
+	return 0, ctx.Err()
+}
+
+// TestLostInRollback: a node was lost in the middle of a rollback, which another one does to its end.
+func TestLostInRollback(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, func(l Linker) Linker { return stuck{l} })
+		b.stop()
+		b.o.Node = "first"
+		b.start()
+		id := b.create(ws, "rows.ndjson", rows(5), Spec{})
+		b.want(ws, id, Done)
+		if _, err := b.Rollback(t.Context(), ws, id); err != nil {
+			t.Fatal(err)
+		}
+		b.want(ws, id, Running)
+		second := b.beside("second")
+		defer second.stop()
+		if s, err := second.RollbackLost(t.Context(), ws, id); err != nil || s.State != Queued || s.LostBy != "first" {
+			t.Fatalf("%v, %+v", err, s)
+		}
+		second.want(ws, id, RolledBack)
+		if b.count() != 0 {
+			t.Errorf("%d links stay", b.count())
+		}
+	})
+}
+
+// TestLostAsItWas: a job that has ended as it is told to stays with its node, which has the results.
+func TestLostAsItWas(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, func(l Linker) Linker { return &gate{Linker: l, after: hold} })
+		b.stop()
+		b.o.Node = "first"
+		b.start()
+		second := b.beside("second")
+		defer second.stop()
+		id := b.create(ws, "rows.ndjson", rows(5), Spec{})
+		b.want(ws, id, Running)
+		check := func(here, lost func(context.Context, terse.WorkspaceID, string) (Snapshot, error), state State) {
+			t.Helper()
+			if _, err := here(t.Context(), ws, id); err != nil {
+				t.Fatal(err)
+			}
+			b.want(ws, id, state)
+			before, err := b.store.GetDocument(t.Context(), ws, terse.KindJob, id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s, err := lost(t.Context(), ws, id); err != nil || s.State != state || s.Node != "first" || s.LostBy != "" {
+				t.Errorf("%v, %+v", err, s)
+			}
+			if now, err := b.store.GetDocument(t.Context(), ws, terse.KindJob, id); err != nil || now.Version != before.Version {
+				t.Errorf("%v, version %d was written over %d", err, now.Version, before.Version)
+			}
+			if second.Has(ws, id) {
+				t.Error("the second node has the job")
+			}
+		}
+		check(b.Cancel, second.CancelLost, Cancelled)
+		check(b.Rollback, second.RollbackLost, RolledBack)
+	})
+}
+
+// TestLostWhileItRests: a node that stood still, or was cut off from the store, looks at the jobs that do not run, too. At other
+// times it does not ask for them.
+func TestLostWhileItRests(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"paused", "cut off"} {
+		synctest.Test(t, func(t *testing.T) {
+			var stood atomic.Int64
+			b := newBench(t, nil)
+			b.stop()
+			b.o.Node, b.o.Clock = "first", func() terse.Millis { return clock() + terse.Millis(stood.Load()) }
+			b.start()
+			id := b.create(ws, "rows.ndjson", rows(5), Spec{})
+			b.want(ws, id, Done)
+			<-time.After(time.Second) // between two looks
+			asked := b.store.Calls(faultstore.GetDocument)
+			<-time.After(5 * lookEvery)
+			synctest.Wait()
+			if n := b.store.Calls(faultstore.GetDocument) - asked; n != 0 {
+				t.Errorf("%s: it asked %d times", name, n)
+			}
+			if name == "paused" {
+				stood.Store(7000)
+			} else {
+				up := b.store.Down()
+				<-time.After(lookEvery)
+				up()
+			}
+			second := b.beside("second")
+			defer second.stop()
+			if _, err := second.RollbackLost(t.Context(), ws, id); err != nil {
+				t.Fatal(err)
+			}
+			second.want(ws, id, RolledBack)
+			if s := b.want(ws, id, Done); s.Node != "first" {
+				t.Fatalf("%+v", s)
+			}
+			<-time.After(lookEvery)
+			synctest.Wait()
+			if _, err := b.Get(ws, id); terse.ErrorCode(err) != terse.CodeConflict {
+				t.Errorf("%s: %v", name, err)
+			}
+		})
+	}
+}
+
+// TestLostNotDeleted: a node that does not know yet that another has its job does not delete that one's.
+func TestLostNotDeleted(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, nil)
+		b.stop()
+		b.o.Node = "first"
+		b.start()
+		id := b.create(ws, "rows.ndjson", rows(5), Spec{})
+		b.want(ws, id, Done)
+		second := b.beside("second")
+		defer second.stop()
+		if _, err := second.RollbackLost(t.Context(), ws, id); err != nil {
+			t.Fatal(err)
+		}
+		second.want(ws, id, RolledBack)
+		if there, ok := errors.AsType[*OtherNodeError](b.Delete(t.Context(), ws, id)); !ok || there.Node != "second" || b.Has(ws, id) {
+			t.Errorf("%+v", there)
+		}
+		if node, err := Owner(t.Context(), b.store, ws, id); err != nil || node != "second" {
+			t.Errorf("the job is of %q, %v", node, err)
+		}
+		if err := second.Delete(t.Context(), ws, id); err != nil {
+			t.Error(err)
+		}
+
+		// A write of its own of which it does not know is no reason to keep a job.
+		id = b.create(ws, "rows.ndjson", rows(5), Spec{})
+		b.want(ws, id, Done)
+		doc, err := b.store.GetDocument(t.Context(), ws, terse.KindJob, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		doc.Version++
+		if err := b.store.PutDocument(t.Context(), doc); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Delete(t.Context(), ws, id); err != nil {
+			t.Error(err)
+		}
+		if _, err := Owner(t.Context(), b.store, ws, id); terse.ErrorCode(err) != terse.CodeNotFound {
+			t.Errorf("after the deletion: %v", err)
+		}
 	})
 }

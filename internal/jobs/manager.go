@@ -106,7 +106,8 @@ type entry struct {
 	run     context.CancelFunc // of the run under way
 	active  bool               // a run has not ended yet
 	gone    bool
-	undone  bool // another node has taken the job and rolled it back
+	taken   bool // another node has the job now
+	undone  bool // and was seen to roll it back
 
 	live progress
 }

@@ -75,27 +75,21 @@ func (p *progress) set(c Counts, total int64, now terse.Millis) {
 	p.c, p.bytes, p.total, p.markAt, p.markRows, p.markBytes, p.rows, p.read = c, 0, total, now, 0, 0, 0, 0
 }
 
-// rowsDone takes the counts of a run.
-func (p *progress) rowsDone(s links.BulkSummary, bytes int64, now terse.Millis) {
+// rowsDone takes the counts of a run, and who made the results of its last batch: at once, because the rows of this node are
+// those that no other one made.
+func (p *progress) rowsDone(s *links.BulkProgress, bytes int64, now terse.Millis) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if s.By != "" {
+		if p.elsewhere == nil {
+			p.elsewhere = map[string]uint64{}
+		}
+		p.elsewhere[s.By] += s.ByRows
+	}
 	p.c.Created, p.c.Reused, p.c.Failed = s.Created, s.Reused, s.Failed
 	p.c.Done = s.Created + s.Reused + s.Failed
 	p.bytes = bytes
 	p.measure(p.c.Done, now)
-}
-
-// ranBy notes that another node made the results of rows.
-func (p *progress) ranBy(node string, rows uint64) {
-	if node == "" {
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.elsewhere == nil {
-		p.elsewhere = map[string]uint64{}
-	}
-	p.elsewhere[node] += rows
 }
 
 // keep puts how far the run is into what is stored.

@@ -42,6 +42,33 @@ func TestReadMarks(t *testing.T) {
 	}
 }
 
+// TestProgressNodesAtOnce: whoever looks while other nodes do the rows sees no more rows of this node than there are.
+func TestProgressNodesAtOnce(t *testing.T) {
+	t.Parallel()
+	var p progress
+	p.set(Counts{}, 1, 1)
+	const batches = 100_000
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range uint64(batches) {
+			p.rowsDone(&links.BulkProgress{BulkSummary: links.BulkSummary{Created: i + 1}, By: "other", ByRows: 1}, 1, 2)
+		}
+	}()
+	for running := true; running; {
+		select {
+		case <-done:
+			running = false
+		default:
+		}
+		if got := p.nodes(&Job{}, "home"); len(got) > 0 && got[0].Rows != 0 {
+			t.Errorf("%+v", got)
+			break
+		}
+	}
+	<-done
+}
+
 // TestProgressNodes: a snapshot tells who did how much of the run that is under way, and keeps what was told of the last one.
 func TestProgressNodes(t *testing.T) {
 	t.Parallel()
@@ -55,11 +82,10 @@ func TestProgressNodes(t *testing.T) {
 	if got := p.nodes(&j, "home"); got != nil {
 		t.Errorf("at the beginning %+v", got)
 	}
-	p.ranBy("", 10)
-	p.ranBy("b", 20)
-	p.ranBy("a", 20)
-	p.ranBy("c", 30)
-	p.rowsDone(links.BulkSummary{Created: 70, Reused: 5, Failed: 15}, 90, 2)
+	for i, by := range []links.BulkProgress{{ByRows: 10}, {By: "b", ByRows: 20}, {By: "a", ByRows: 20}, {By: "c", ByRows: 30}} {
+		by.BulkSummary = links.BulkSummary{Created: 70, Reused: 5, Failed: 12 + uint64(i)}
+		p.rowsDone(&by, 90, 2)
+	}
 	want := []NodeRows{{"home", 20}, {"c", 30}, {"a", 20}, {"b", 20}}
 	if got := p.nodes(&j, "home"); !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, want %+v", got, want)

@@ -113,7 +113,7 @@ func (m *Manager) run(ctx context.Context, e *entry) {
 	e.mu.Unlock()
 	report, err := m.guarded(ctx, e, &j)
 	if left = m.settle(ctx, e, report, err); !left {
-		m.undo(e)
+		m.wg.Go(func() { m.undo(e) }) // which may take long: the worker is free
 	}
 }
 
@@ -292,8 +292,7 @@ func (m *Manager) bulk(ctx context.Context, e *entry, j *Job) (*Report, error) {
 		Domain: j.Spec.Domain, Campaign: j.Spec.Campaign, In: formats[j.Spec.Format], Out: formats[j.Spec.ResultFormat],
 		MaxBytes: m.maxBytes(j), DryRun: j.Spec.DryRun, Each: out.each,
 		Progress: func(p links.BulkProgress) {
-			e.live.ranBy(p.By, p.ByRows)
-			e.live.rowsDone(p.BulkSummary, in.fileBytes(p.Bytes), m.o.Clock())
+			e.live.rowsDone(&p, in.fileBytes(p.Bytes), m.o.Clock())
 		},
 	}
 	if !j.Spec.DryRun {
@@ -308,6 +307,6 @@ func (m *Manager) bulk(ctx context.Context, e *entry, j *Job) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.live.rowsDone(sum, in.src.n.Load(), m.o.Clock())
+	e.live.rowsDone(&links.BulkProgress{BulkSummary: sum}, in.src.n.Load(), m.o.Clock())
 	return out.finish(sum, &j.Spec, func() (*rowReader, error) { return m.openRows(j) })
 }

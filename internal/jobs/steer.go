@@ -77,7 +77,8 @@ func (m *Manager) Rollback(ctx context.Context, w terse.WorkspaceID, id string) 
 
 func (m *Manager) rollingBack(j *Job) error {
 	switch {
-	case j.State == RolledBack || j.RollingBack && (j.State == Queued || j.State == Running):
+	// One that was taken from another node may be rolled back again: that node may have made links later, and died with them.
+	case j.State == RolledBack && j.LostBy == "" || j.RollingBack && (j.State == Queued || j.State == Running):
 		return nil
 	case j.State == Queued || j.State == Running:
 		return &terse.Error{Code: terse.CodeConflict, Reason: "wrong_state", Message: "pause or cancel the job before it is rolled back"}

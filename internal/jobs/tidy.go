@@ -21,12 +21,15 @@ func (m *Manager) Delete(ctx context.Context, w terse.WorkspaceID, id string) er
 	defer e.write.Unlock()
 	e.mu.Lock()
 	s := e.snapshotLocked()
-	active := e.active
+	active, version := e.active, e.version
 	e.mu.Unlock()
 	if active || !s.State.Ended() && s.State != Paused {
 		return errState(s.State, "deleted")
 	}
-	err = m.o.Store.DeleteDocument(ctx, w, terse.KindJob, id, 0)
+	err = m.o.Store.DeleteDocument(ctx, w, terse.KindJob, id, version)
+	if errors.Is(err, terse.ErrVersion) {
+		err = m.deleteChanged(ctx, e, &s.Job)
+	}
 	if err != nil && !errors.Is(err, terse.ErrNotFound) {
 		return fmt.Errorf("delete job: %w", err)
 	}
@@ -42,6 +45,20 @@ func (m *Manager) Delete(ctx context.Context, w terse.WorkspaceID, id string) er
 		}
 	}
 	return nil
+}
+
+// deleteChanged removes what is stored of a job that has another version there: an earlier write was applied after all, or
+// another node has ended the job, which is dropped then. That is *OtherNodeError.
+func (m *Manager) deleteChanged(ctx context.Context, e *entry, mine *Job) error {
+	doc, err := m.o.Store.GetDocument(ctx, e.workspace, terse.KindJob, e.id)
+	if err != nil {
+		return err
+	}
+	if err := taken(&doc, mine); err != nil {
+		m.drop(e, err)
+		return m.elsewhere(e.workspace, e.id)
+	}
+	return m.o.Store.DeleteDocument(ctx, e.workspace, terse.KindJob, e.id, doc.Version)
 }
 
 // DeleteUpload removes an upload that no job needs any more. Returns ErrNotFound, or an
