@@ -83,8 +83,13 @@ func TestLiveOverNodes(t *testing.T) {
 			return err == nil && got.status == 200
 		})
 	}
-	out := start(t, edgeOptions(t, east))
+	eo := edgeOptions(t, east)
+	out := start(t, eo)
 	visit(out)
+	until(t, time.Minute, "the click of the edge is there", func() bool {
+		m, err := readClickMetrics(t.Context(), newAPI(t, out))
+		return err == nil && m.settled() && m.captured > 0 && edgeArrived(t, east, eo.Data)
+	})
 	views := map[string]*liveView{"home": watchLive(t, home), "east": watchLive(t, east), "west": watchLive(t, west)}
 	both := func() {
 		t.Helper()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/terselink/terse/client"
 	"github.com/terselink/terse/e2e/proc"
+	"github.com/terselink/terse/internal/config"
 	"github.com/terselink/terse/internal/testengine"
 )
 
@@ -180,9 +181,14 @@ func TestDoctorNodes(t *testing.T) {
 		return o, start(t, o)
 	}
 	right, east := begin("east", "")
+	noted := func(o proc.Options) bool {
+		_, err := os.Stat(filepath.Join(o.Data, config.ServerFile))
+		return err == nil
+	} // late in the start
 	until(t, 3*time.Minute, "the first node is listed", func() bool { return strings.HasPrefix(nodesOf(t, newClient(t, east)), "east alive") })
 	wrong, _ := begin("west", "http://"+right.ControlAddr)
 	until(t, 3*time.Minute, "both nodes are listed", func() bool { return strings.Contains(nodesOf(t, newClient(t, east)), "west alive") })
+	until(t, 3*time.Minute, "both nodes have started", func() bool { return noted(right) && noted(wrong) })
 	doctor := func(o proc.Options) string {
 		cmd := exec.CommandContext(t.Context(), bin, "doctor", "--data", o.Data)
 		cmd.Env = append(append(proc.Environ(), o.Env...), "TERSE_CONTROL_ADDR="+o.ControlAddr, "TERSE_REDIRECT_ADDR="+o.RedirectAddr)

@@ -11,9 +11,12 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/terselink/terse"
 	"github.com/terselink/terse/internal/config"
@@ -43,17 +46,37 @@ func (d *doctor) nodes(ctx context.Context) {
 		d.add("nodes", true, fmt.Sprintf("the list of nodes cannot be read: %v", err))
 		return
 	}
+	d.otherNodes(ctx, self, list)
+}
+
+// tryNodesAtOnce is how many nodes are tried at the same time.
+const tryNodesAtOnce = 8
+
+// otherNodes tries the living nodes of a list but this one. What it finds is in the order of the list.
+func (d *doctor) otherNodes(ctx context.Context, self string, list []nodes.Seen) {
+	list = slices.DeleteFunc(slices.Clone(list), func(n nodes.Seen) bool {
+		return n.ID == self || n.State != nodes.Alive || n.ControlAddr == ""
+	})
+	type trial struct {
+		text string
+		bad  bool
+	}
+	found := make([]trial, len(list))
+	var tries errgroup.Group
+	tries.SetLimit(tryNodesAtOnce)
 	for i := range list {
-		n := &list[i]
-		if n.ID == self || n.State != nodes.Alive || n.ControlAddr == "" {
-			continue
-		}
-		what := "node " + n.Name
-		if n.URL == "" {
-			d.add(what, false, "it does not say where it can be reached: what it has is answered by no other node; set node_url there")
-			continue
-		}
-		d.add(what, true, tryNode(ctx, n.URL, n.ID))
+		tries.Go(func() error {
+			if n := &list[i]; n.URL == "" {
+				found[i].text = "it does not say where it can be reached: what it has is answered by no other node; set node_url there"
+			} else {
+				found[i].text, found[i].bad = tryNode(ctx, n.URL, n.ID)
+			}
+			return nil
+		})
+	}
+	_ = tries.Wait() // none returns an error
+	for i := range list {
+		d.add("node "+list[i].Name, found[i].bad, found[i].text)
 	}
 }
 
@@ -67,7 +90,8 @@ func (d *doctor) ownURL(ctx context.Context, self string, started bool) {
 	case !d.running || !started:
 		d.list = append(d.list, Finding{what, FindingOK, at + " was not tried: no server runs with this data folder"})
 	default:
-		d.add(what, true, tryNode(ctx, at, self))
+		text, bad := tryNode(ctx, at, self)
+		d.add(what, bad, text)
 	}
 }
 
@@ -88,12 +112,12 @@ func (d *doctor) readStore(ctx context.Context) (terse.Store, error) {
 // tryNodeWithin bounds the attempt to reach a node.
 const tryNodeWithin = 5 * time.Second
 
-// tryNode asks a node at its URL whether it is the one with an id. It returns what is wrong; "" is nothing. No key is sent:
-// who answers may be anybody.
-func tryNode(ctx context.Context, at, id string) string {
+// tryNode asks a node at its URL whether it is the one with an id. It returns what is to be said, "" is nothing, and whether that
+// is a problem or a warning. No key is sent: who answers may be anybody.
+func tryNode(ctx context.Context, at, id string) (text string, bad bool) {
 	u, err := url.Parse(at)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return at + " is no URL such as http://10.0.0.5:8081"
+		return at + " is no URL such as http://10.0.0.5:8081", true
 	}
 	ctx, cancel := context.WithTimeout(ctx, tryNodeWithin)
 	defer cancel()
@@ -101,28 +125,28 @@ func tryNode(ctx context.Context, at, id string) string {
 	u.RawQuery = url.Values{"node": {id}}.Encode()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
-		return at + ": " + err.Error()
+		return at + ": " + err.Error(), true
 	}
 	transport := &http.Transport{DisableKeepAlives: true, TLSHandshakeTimeout: tryNodeWithin} // no proxy: nodes use none
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
-		return at + ": " + unreachable(err)
+		return at + ": " + unreachable(err), true
 	}
 	defer resp.Body.Close()
 	b, _ := io.ReadAll(io.LimitReader(resp.Body, 256)) // what came is judged
-	switch text := strings.TrimSpace(string(b)); {
+	switch said := strings.TrimSpace(string(b)); {
 	case resp.StatusCode == http.StatusMisdirectedRequest:
-		return at + " leads to another node: each needs a URL of its own, not that of a load balancer"
+		return at + " leads to another node: each needs a URL of its own, not that of a load balancer", true
 	case resp.StatusCode/100 == 3:
-		return fmt.Sprintf("%s leads on to %s: name that", at, resp.Header.Get("Location"))
-	case resp.StatusCode == http.StatusOK && text == "ok this node":
-		return ""
-	case resp.StatusCode == http.StatusOK && text == "ok":
-		return at + " answers as a node of an older version, which does not say which one it is"
+		return fmt.Sprintf("%s leads on to %s: name that", at, resp.Header.Get("Location")), true
+	case resp.StatusCode == http.StatusOK && said == "ok this node":
+		return "", false
+	case resp.StatusCode == http.StatusOK && said == "ok":
+		return at + " does not say which node it is: an older version, or still starting", false
 	case resp.StatusCode == http.StatusServiceUnavailable:
-		return at + " answers that it is not ready"
+		return at + " answers that it is not ready", true
 	default:
-		return fmt.Sprintf("%s answers with status %d, not as the API of a node does", at, resp.StatusCode)
+		return fmt.Sprintf("%s answers with status %d, not as the API of a node does", at, resp.StatusCode), true
 	}
 }
 
@@ -141,7 +165,7 @@ func unreachable(err error) string {
 	case noTLS:
 		text = "there is no TLS: it begins with http://"
 	case errors.Is(err, syscall.ECONNREFUSED):
-		text = "nobody listens there"
+		text = "nobody listens there: is the server running?"
 	case errors.Is(err, context.DeadlineExceeded), network != nil && network.Timeout():
 		text = fmt.Sprintf("no answer within %v: is there a firewall between?", tryNodeWithin)
 	case errors.Is(err, io.EOF):

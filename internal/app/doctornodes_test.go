@@ -1,10 +1,14 @@
 package app
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/terselink/terse/internal/nodes"
 )
 
 // TestTryNode: what is said of a URL that does not lead to the node.
@@ -23,21 +27,22 @@ func TestTryNode(t *testing.T) {
 	for name, c := range map[string]struct {
 		handler http.HandlerFunc
 		want    string
+		bad     bool
 	}{
-		"the node":        {answer(200, "ok this node\n"), ""},
-		"another node":    {answer(421, "another node\n"), "leads to another node"},
-		"an older node":   {answer(200, "ok\n"), "older version"},
-		"starting":        {answer(503, "not ready\n"), "not ready"},
-		"a redirect":      {answer(301, ""), "leads on to https://elsewhere.example"},
-		"something else":  {answer(200, "<html>"), "status 200, not as the API"},
-		"not found there": {answer(404, ""), "status 404"},
+		"the node":        {answer(200, "ok this node\n"), "", false},
+		"another node":    {answer(421, "another node\n"), "leads to another node", true},
+		"an older node":   {answer(200, "ok\n"), "an older version, or still starting", false},
+		"starting":        {answer(503, "not ready\n"), "not ready", true},
+		"a redirect":      {answer(301, ""), "leads on to https://elsewhere.example", true},
+		"something else":  {answer(200, "<html>"), "status 200, not as the API", true},
+		"not found there": {answer(404, ""), "status 404", true},
 	} {
 		s := httptest.NewServer(c.handler)
-		if got := tryNode(t.Context(), s.URL+"/under/", "berlin-1"); (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
-			t.Errorf("%s: %q, want %q", name, got, c.want)
+		if got, bad := tryNode(t.Context(), s.URL+"/under/", "berlin-1"); (got == "") != (c.want == "") || !strings.Contains(got, c.want) || bad != c.bad {
+			t.Errorf("%s: %q, a problem %v, want %q, %v", name, got, bad, c.want, c.bad)
 		}
 		s.Close()
-		if got := tryNode(t.Context(), s.URL, "berlin-1"); !strings.Contains(got, "nobody listens") {
+		if got, bad := tryNode(t.Context(), s.URL, "berlin-1"); !bad || !strings.Contains(got, "nobody listens there: is the server running?") {
 			t.Errorf("%s, after its end: %q", name, got)
 		}
 	}
@@ -52,8 +57,35 @@ func TestTryNode(t *testing.T) {
 		"ftp://10.0.0.5":                                 "is no URL",
 		"10.0.0.5:8081":                                  "is no URL",
 	} {
-		if got := tryNode(t.Context(), at, "berlin-1"); !strings.Contains(got, want) {
+		if got, bad := tryNode(t.Context(), at, "berlin-1"); !bad || !strings.Contains(got, want) {
 			t.Errorf("%s: %q, want %q", at, got, want)
 		}
+	}
+}
+
+// TestOtherNodes: more nodes than are tried at once are listed in order; the node itself, dead ones and those without the API are not.
+func TestOtherNodes(t *testing.T) {
+	t.Parallel()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok this node\n")) }))
+	defer s.Close()
+	var list []nodes.Seen
+	var want []Finding
+	for i := range 3 * tryNodesAtOnce {
+		n := nodes.Seen{Node: nodes.Node{ID: fmt.Sprint(i), Name: fmt.Sprint("n", i), URL: s.URL, ControlAddr: "10.0.0.5:8081"}, State: nodes.Alive}
+		switch i {
+		case 2:
+			n.State = nodes.Dead
+		case 3:
+			n.ControlAddr = ""
+		}
+		list = append(list, n)
+		if i > 0 && i != 2 && i != 3 {
+			want = append(want, Finding{What: "node " + n.Name, State: FindingOK})
+		}
+	}
+	d := &doctor{}
+	d.otherNodes(t.Context(), "0", list)
+	if !slices.Equal(d.list, want) {
+		t.Errorf("%+v, want %+v", d.list, want)
 	}
 }
