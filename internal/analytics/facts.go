@@ -43,11 +43,12 @@ func (b *FactBatch) Empty() bool {
 	return !b.Reset && len(b.Links)+len(b.Campaigns)+len(b.Conversions) == 0
 }
 
-// LinkTags are all tags of a link, in place of what was known. New: nothing was known of it.
+// LinkTags are all tags of a link, in place of what was known.
 type LinkTags struct {
 	Workspace terse.WorkspaceID
 	Link      terse.LinkNumber
-	New       bool
+	New       bool         // nothing was known of it
+	Created   terse.Millis // it has no earlier clicks; 0: it may have
 	Tags      []string
 }
 

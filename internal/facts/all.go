@@ -78,7 +78,7 @@ func (f *Feeder) tellWorkspace(ctx context.Context, w terse.WorkspaceID) error {
 		var b analytics.FactBatch
 		for i := range page.Links {
 			if tags := tagsOf(&page.Links[i]); len(tags) > 0 {
-				b.Links = append(b.Links, analytics.LinkTags{Workspace: w, Link: page.Links[i].Number, New: true, Tags: tags})
+				b.Links = append(b.Links, analytics.LinkTags{Workspace: w, Link: page.Links[i].Number, New: true, Created: page.Links[i].CreatedAt, Tags: tags})
 			}
 		}
 		f.told.Add(int64(len(page.Links)))

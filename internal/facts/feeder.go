@@ -281,7 +281,7 @@ func (r *reader) read(ctx context.Context, c *terse.Change, first terse.LinkNumb
 		tags := tagsOf(l)
 		fresh := c.Kind == terse.ChangeInserted && c.Seq > r.f.careful
 		if len(tags) > 0 || !fresh {
-			r.put(analytics.LinkTags{Workspace: l.Workspace, Link: l.Number, New: fresh, Tags: tags})
+			r.put(analytics.LinkTags{Workspace: l.Workspace, Link: l.Number, New: fresh, Created: l.CreatedAt, Tags: tags})
 		}
 	}
 	return nil

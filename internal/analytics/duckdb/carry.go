@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -55,6 +56,9 @@ func (d *DB) rollupOf(p prepared, table string) string {
 		from = parquet(quote(d.rollupFile(p.day, table)))
 	}
 	carried := fmt.Sprintf("SELECT * FROM %s WHERE day = %d AND workspace_id IN (%s)", from, p.day, ids)
+	if slices.Contains(tagTables, table) { // tags are not of the record
+		carried += fmt.Sprintf(" AND scope < %d", scopeTag)
+	}
 	if !p.any {
 		return carried + " ORDER BY ALL"
 	}

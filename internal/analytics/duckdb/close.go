@@ -171,7 +171,8 @@ func (d *DB) replaceDay(ctx context.Context, c prepared) error {
 	d.generation++
 	d.mu.Unlock()
 	delete(d.swept, c.day)
-	delete(d.tagTried, c.day)
+	delete(d.tagFailed, c.day)
+	delete(d.tagPruned, c.day)
 	d.forgetExports(c.day)
 	d.discard(old)
 	if swept { // the file of the day says it

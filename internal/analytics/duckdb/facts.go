@@ -87,11 +87,8 @@ func (d *DB) PutFacts(ctx context.Context, b analytics.FactBatch) (err error) {
 	}
 	d.mu.Lock()
 	d.facts, d.factsKnown = b.At, !b.Partial
-	if retagged {
-		d.retags++
-	}
-	if d.rollingTags {
-		d.lateTags = append(d.lateTags, b.Links...)
+	if d.rollingTags && !retagged.empty() {
+		d.retagged = append(d.retagged, retagged)
 	}
 	d.mu.Unlock()
 	// What is told in parts looks for its clicks in the end.
@@ -102,42 +99,43 @@ func (d *DB) PutFacts(ctx context.Context, b analytics.FactBatch) (err error) {
 	return nil
 }
 
-// putFacts reports whether clicks of closed days may have other tags now.
-func putFacts(ctx context.Context, conn *sql.Conn, b *analytics.FactBatch) (retagged bool, err error) {
+// putFacts returns whose clicks have other tags now.
+func putFacts(ctx context.Context, conn *sql.Conn, b *analytics.FactBatch) (*retagged, error) {
 	exec := func(q string, args ...any) error {
 		_, err := conn.ExecContext(ctx, q, args...)
 		return err
 	}
 	if err := exec("BEGIN"); err != nil {
-		return false, err
+		return nil, err
 	}
-	if retagged, err = retag(ctx, conn, b); err != nil {
-		return false, err
+	t, err := retag(ctx, conn, b)
+	if err != nil {
+		return nil, err
 	}
 	if b.Reset {
 		for _, table := range []string{"link_tags", "campaign_tags", "conversions"} {
 			if err := exec("DELETE FROM " + table); err != nil {
-				return false, err
+				return nil, err
 			}
 		}
 	}
 	if err := putTags(ctx, conn, b); err != nil {
-		return false, err
+		return nil, err
 	}
 	if len(b.Conversions) > 0 {
 		if err := putConversions(ctx, conn, b.Conversions); err != nil {
-			return false, err
+			return nil, err
 		}
 	}
 	if err := exec(`DELETE FROM meta WHERE "key" IN ($1, $2)`, factsKey, taggedKey); err != nil {
-		return false, err
+		return nil, err
 	}
 	if !b.Partial {
 		if err := exec(`INSERT INTO meta VALUES ($1, $3), ($2, $3)`, factsKey, taggedKey, strconv.FormatUint(b.At, 10)); err != nil {
-			return false, err
+			return nil, err
 		}
 	}
-	return retagged, exec("COMMIT")
+	return t, exec("COMMIT")
 }
 
 // putTags replaces the tags of links and campaigns. Of what is new there is nothing to delete.

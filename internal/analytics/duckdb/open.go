@@ -168,10 +168,9 @@ type DB struct {
 	// How far the facts are (facts.go); known: they are whole.
 	facts      uint64
 	factsKnown bool
-	// How often clicks have got other tags, and the first tags of links that came while scopes of tags were computed (tagscope.go).
-	retags      uint64
+	// What was retagged while scopes of tags were computed (tagscope.go).
 	rollingTags bool
-	lateTags    []analytics.LinkTags
+	retagged    []*retagged
 
 	maintaining sync.Mutex // held while clicks are moved or erased; before writing
 	// Under maintaining; through is complete when Open returns.
@@ -183,7 +182,8 @@ type DB struct {
 	swept    map[int64]int64             // rows of hot tables that were looked at for sweeps
 	// Days whose rollups could not be brought to the present version.
 	unrenewed map[int64]bool
-	tagTried  map[int64]uint64 // days whose tags were rolled up, or could not be, and retags then
+	tagFailed map[int64]bool     // days whose tags could not be rolled up
+	tagPruned map[int64][]string // and the workspaces of a day whose clicks are pruned, where it was asked
 
 	mirror *mirror // nil without a record store
 
@@ -234,7 +234,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	}
 	d := &DB{o: o, path: filepath.Join(o.Dir, FileName), rows: map[int64]int64{}, dirty: map[int64]bool{}, lastCheckpoint: o.Clock(),
 		files: map[string]file{}, cold: map[int64][]file{}, rolled: map[int64]bool{}, outdated: map[int64]bool{}, exported: map[dayHour]int64{}, lookedAt: map[dayHour]time.Time{},
-		through: map[dayHour]clicks.Position{}, pruned: map[int64]string{}, unrecorded: map[dayHour]clicks.Position{}, looked: map[int64]string{}, sweepDays: map[int64]bool{}, swept: map[int64]int64{}, unrenewed: map[int64]bool{}, tagTried: map[int64]uint64{}, merged: -1, slots: make(chan struct{}, o.Readers)}
+		through: map[dayHour]clicks.Position{}, pruned: map[int64]string{}, unrecorded: map[dayHour]clicks.Position{}, looked: map[int64]string{}, sweepDays: map[int64]bool{}, swept: map[int64]int64{}, unrenewed: map[int64]bool{}, tagFailed: map[int64]bool{}, tagPruned: map[int64][]string{}, merged: -1, slots: make(chan struct{}, o.Readers)}
 	if o.Store != nil {
 		d.mirror = newMirror(d, o.Store)
 	}

@@ -132,7 +132,8 @@ func (d *DB) replaceRollups(ctx context.Context, p prepared, computed bool) erro
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.outdated, p.day)
-	delete(d.tagTried, p.day)
+	delete(d.tagFailed, p.day)
+	delete(d.tagPruned, p.day)
 	d.generation++
 	return nil
 }

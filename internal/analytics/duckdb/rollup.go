@@ -223,7 +223,7 @@ type rollup struct {
 	ctx                                           context.Context
 	conn                                          *sql.Conn
 	src                                           string
-	tagged                                        bool // counted has a row for each tag of a click, with the number of its scope (tagScopes)
+	tagged                                        string // has a row for each tag of a click, with the number of its scope (tagScopes); "": it is not of tags
 	scopeRows, topValues, cubeShare, linkCubeRows int
 }
 
@@ -258,8 +258,8 @@ const scopedColumns = `visitor, link_id, outcome, bot <> 0 AS b, "repeat", "trig
 // scoped returns the clicks, each once for every scope that it counts in, of some kinds of scopes or all, with the number of the scope,
 // the columns needed and v.
 func (r *rollup) scoped(v string, only ...int) string {
-	if r.tagged {
-		return "(SELECT s, " + v + " AS v, " + scopedColumns + " FROM counted)"
+	if r.tagged != "" {
+		return "(SELECT s, " + v + " AS v, " + scopedColumns + " FROM " + r.tagged + ")"
 	}
 	var parts []string
 	for scope, same := range []string{scopeWorkspace: "", scopeCampaign: " AND c.campaign_id = scope_id", scopeDomain: " AND c.domain = scope_domain", scopeLink: " AND c.link_id = scope_id"} {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -41,6 +40,8 @@ const taggedKey = "tagged_at"
 func (d *DB) openTagged(ctx context.Context) error {
 	for _, q := range []string{
 		fmt.Sprintf(`DELETE FROM tagged WHERE NOT EXISTS (SELECT 1 FROM meta a JOIN meta b ON a."value" = b."value" WHERE a."key" = '%s' AND b."key" = '%s')`, factsKey, taggedKey),
+		fmt.Sprintf(`DELETE FROM meta WHERE "key" = '%s'`, taggedKey),
+		fmt.Sprintf(`INSERT INTO meta SELECT '%s', "value" FROM meta WHERE "key" = '%s'`, taggedKey, factsKey),
 		fmt.Sprintf("DELETE FROM tagged WHERE NOT EXISTS (SELECT 1 FROM rday r WHERE r.day = tagged.day AND r.workspace_id = tagged.workspace_id AND r.scope >= %d)", scopeTag),
 	} {
 		if _, err := d.readers.ExecContext(ctx, q); err != nil {
@@ -50,14 +51,20 @@ func (d *DB) openTagged(ctx context.Context) error {
 	return nil
 }
 
-// retag takes days out of tagged whose clicks have other tags after a batch of facts, which is not applied yet, and reports whether
-// there may be one that is being computed.
-func retag(ctx context.Context, conn *sql.Conn, b *analytics.FactBatch) (changed bool, err error) {
+// retagged is what a batch of facts changes about the tags of clicks: whose clicks have other tags, by workspace.
+type retagged struct {
+	reset            bool // of everybody's
+	links, campaigns map[terse.WorkspaceID][]string
+	// since has links with tags of which nothing was known, by workspace: the day that the first of them is of.
+	since map[terse.WorkspaceID]int64
+}
+
+// retag finds out what a batch changes that is not applied yet, and takes the days of those clicks out of tagged.
+func retag(ctx context.Context, conn *sql.Conn, b *analytics.FactBatch) (*retagged, error) {
+	t := &retagged{reset: b.Reset, links: map[terse.WorkspaceID][]string{}, campaigns: map[terse.WorkspaceID][]string{}, since: map[terse.WorkspaceID]int64{}}
 	if b.Reset {
-		_, err := conn.ExecContext(ctx, "DELETE FROM tagged")
-		return true, err
+		return t, t.apply(ctx, conn)
 	}
-	links, campaigns := map[terse.WorkspaceID][]string{}, map[terse.WorkspaceID][]string{}
 	var ids []string
 	for _, l := range b.Links {
 		if !l.New {
@@ -66,11 +73,17 @@ func retag(ctx context.Context, conn *sql.Conn, b *analytics.FactBatch) (changed
 	}
 	had, err := tagsOf(ctx, conn, "link_tags", "link_id", ids)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	for _, l := range b.Links {
-		if !l.New && !sameTags(had[int64(l.Link)], l.Tags) {
-			links[l.Workspace] = append(links[l.Workspace], number(l.Link))
+		switch {
+		case !l.New && !sameTags(had[int64(l.Link)], l.Tags):
+			t.links[l.Workspace] = append(t.links[l.Workspace], number(l.Link))
+		case l.New && len(l.Tags) > 0:
+			day := dayOf(l.Created - clockSkew)
+			if first, found := t.since[l.Workspace]; !found || day < first {
+				t.since[l.Workspace] = day
+			}
 		}
 	}
 	ids = ids[:0]
@@ -78,51 +91,52 @@ func retag(ctx context.Context, conn *sql.Conn, b *analytics.FactBatch) (changed
 		ids = append(ids, number(c.Campaign))
 	}
 	if had, err = tagsOf(ctx, conn, "campaign_tags", "campaign_id", ids); err != nil {
-		return false, err
+		return nil, err
 	}
 	for _, c := range b.Campaigns {
 		if !sameTags(had[int64(c.Campaign)], c.Tags) {
-			campaigns[c.Workspace] = append(campaigns[c.Workspace], number(c.Campaign))
+			t.campaigns[c.Workspace] = append(t.campaigns[c.Workspace], number(c.Campaign))
 		}
 	}
-	for column, list := range map[string]map[terse.WorkspaceID][]string{"link_id": links, "campaign_id": campaigns} {
+	return t, t.apply(ctx, conn)
+}
+
+func (t *retagged) empty() bool {
+	return !t.reset && len(t.links)+len(t.campaigns)+len(t.since) == 0
+}
+
+// clockSkew is how much later than its first click the node that made a link may have thought that it is.
+const clockSkew = terse.Millis(3_600_000)
+
+// apply takes the days out of tagged.
+func (t *retagged) apply(ctx context.Context, conn *sql.Conn) error {
+	if t.reset {
+		return execAll(ctx, conn, []string{"DELETE FROM tagged"})
+	}
+	for w, day := range t.since { // facts that were late: a link is mostly younger than any closed day
+		if err := execAll(ctx, conn, []string{fmt.Sprintf("DELETE FROM tagged WHERE workspace_id = %s AND day >= %d", number(w), day)}); err != nil {
+			return err
+		}
+	}
+	for column, list := range map[string]map[terse.WorkspaceID][]string{"link_id": t.links, "campaign_id": t.campaigns} {
 		for w, ids := range list {
 			ws := "workspace_id = " + number(w)
+			var n int
+			if err := conn.QueryRowContext(ctx, "SELECT count(*) FROM tagged WHERE "+ws).Scan(&n); err != nil || n == 0 {
+				if err != nil {
+					return err
+				}
+				continue
+			}
 			// A day without the cube may have clicks of them.
 			q := fmt.Sprintf("DELETE FROM tagged WHERE %[1]s AND (day IN (SELECT day FROM rcube WHERE %[1]s AND cube = %[2]d AND %[3]s IN (%[4]s)) OR day NOT IN (SELECT day FROM rday WHERE %[1]s AND scope = %[5]d AND cubes >> %[2]d & 1 = 1))",
 				ws, tagCube, column, strings.Join(ids, ", "), scopeWorkspace)
-			if _, err := conn.ExecContext(ctx, q); err != nil {
-				return false, err
+			if err := execAll(ctx, conn, []string{q}); err != nil {
+				return err
 			}
 		}
 	}
-	late, err := tagLate(ctx, conn, b.Links)
-	return late || len(links)+len(campaigns) > 0, err
-}
-
-// tagLate takes days out of tagged that have clicks of links whose first tags come now: facts that were late. Links are
-// mostly younger than any closed day. It reports whether there was such a day.
-func tagLate(ctx context.Context, conn *sql.Conn, links []analytics.LinkTags) (any bool, err error) {
-	byWorkspace := map[terse.WorkspaceID][]string{}
-	for _, l := range links {
-		if l.New && len(l.Tags) > 0 {
-			byWorkspace[l.Workspace] = append(byWorkspace[l.Workspace], number(l.Link))
-		}
-	}
-	for w, ids := range byWorkspace {
-		ws, of := "workspace_id = "+number(w), "link_id IN ("+strings.Join(ids, ", ")+")"
-		q := fmt.Sprintf("DELETE FROM tagged WHERE %[1]s AND day IN (SELECT day FROM rcube WHERE %[1]s AND cube = %[2]d AND %[3]s UNION ALL SELECT day FROM rlink WHERE %[1]s AND %[3]s)", ws, tagCube, of)
-		result, err := conn.ExecContext(ctx, q)
-		if err != nil {
-			return false, err
-		}
-		n, err := result.RowsAffected()
-		if err != nil {
-			return false, err
-		}
-		any = any || n > 0
-	}
-	return any, nil
+	return nil
 }
 
 // tagCube is the number of the cube of links and campaigns.
@@ -148,6 +162,12 @@ func sameTags(a, b []string) bool {
 	return len(a) == len(b) && slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }
 
+// tagDay is a closed day with the workspaces whose tags are due.
+type tagDay struct {
+	dayView
+	workspaces []string
+}
+
 // rollTags computes the scopes of tags that are due, until there is none or, after some batch, the time is over.
 func (d *DB) rollTags(ctx context.Context, budget time.Duration) error {
 	for began := time.Now(); ; {
@@ -155,64 +175,66 @@ func (d *DB) rollTags(ctx context.Context, budget time.Duration) error {
 		if err != nil || len(batch) == 0 {
 			return err
 		}
-		d.mu.RLock()
-		retags := d.retags
-		d.mu.RUnlock()
-		done, err := d.rollTagsOf(ctx, batch, retags)
+		done, err := d.rollTagsOf(ctx, batch)
 		if err != nil && ctx.Err() == nil && !errors.Is(err, errWriter) {
 			d.o.Log.Error("tags of a day are looked up click by click", "day", date(batch[0].day), "days", len(batch), "error", err)
 			d.recordErrors.Add(1)
-			err, done = nil, true // and neither this day nor others wait for it
+			for _, v := range batch { // neither they nor others wait
+				d.tagFailed[v.day] = true
+			}
+			continue
 		}
-		if err != nil || !done {
+		if err != nil || !done || time.Since(began) > budget {
 			return err
-		}
-		for _, v := range batch {
-			d.tagTried[v.day] = retags
-		}
-		if time.Since(began) > budget {
-			return nil
 		}
 	}
 }
 
 // tagsDue returns closed days that are not in tagged though they have clicks of workspaces with tags: the latest, as many as are
 // computed together.
-func (d *DB) tagsDue(ctx context.Context) ([]dayView, error) {
+func (d *DB) tagsDue(ctx context.Context) ([]tagDay, error) {
 	d.mu.RLock()
-	known, retags := d.factsKnown, d.retags
+	known := d.factsKnown
 	d.mu.RUnlock()
 	if !known {
 		return nil, nil
 	}
-	due := map[int64]bool{}
-	err := d.scan(ctx, fmt.Sprintf("SELECT DISTINCT day FROM rday r WHERE scope = %d AND workspace_id IN (%s) AND NOT EXISTS (SELECT 1 FROM tagged t WHERE t.day = r.day AND t.workspace_id = r.workspace_id)",
+	due := map[int64][]string{}
+	err := d.scan(ctx, fmt.Sprintf("SELECT day, workspace_id FROM rday r WHERE scope = %d AND workspace_id IN (%s) AND NOT EXISTS (SELECT 1 FROM tagged t WHERE t.day = r.day AND t.workspace_id = r.workspace_id)",
 		scopeWorkspace, tagWorkspaces), func(r *sql.Rows) error {
 		var day int64
-		err := r.Scan(&day)
-		due[day] = true
+		var w string
+		err := r.Scan(&day, &w)
+		due[day] = append(due[day], w)
 		return err
 	})
 	if err != nil || len(due) == 0 {
 		return nil, err
 	}
-	var batch []dayView
+	var batch []tagDay
 	var clicks int64
 	days, _ := d.view()
 	for _, v := range slices.Backward(days) {
 		// The others are about to be closed again, or have no clicks.
-		if !due[v.day] || !v.rolled || v.outdated || v.swept || len(v.cold) != 1 {
-			continue
-		}
-		// A workspace may have rollups of a day and no clicks of it any more.
-		if n, tried := d.tagTried[v.day]; tried && n == retags {
+		if due[v.day] == nil || !v.rolled || v.outdated || v.swept || len(v.cold) != 1 || d.tagFailed[v.day] {
 			continue
 		}
 		n := d.clicksOn(v.day)
 		if len(batch) > 0 && clicks+n > batchRollups {
 			break
 		}
-		batch, clicks = append(batch, v), clicks+n
+		// Of a workspace whose clicks are pruned the rollups and the cube say more than what is left of its clicks.
+		pruned, found := d.tagPruned[v.day]
+		if !found {
+			if pruned, err = d.carriedOver(ctx, change{day: v.day}); err != nil {
+				return nil, err
+			}
+			d.tagPruned[v.day] = pruned
+		}
+		list := slices.DeleteFunc(due[v.day], func(w string) bool { return slices.Contains(pruned, w) })
+		if len(list) > 0 {
+			batch, clicks = append(batch, tagDay{v, list}), clicks+n
+		}
 	}
 	return batch, nil
 }
@@ -220,15 +242,15 @@ func (d *DB) tagsDue(ctx context.Context) ([]dayView, error) {
 // tagWorkspaces selects the workspaces whose tags are scopes.
 var tagWorkspaces = fmt.Sprintf("SELECT workspace_id FROM (SELECT workspace_id, tag FROM link_tags UNION SELECT workspace_id, tag FROM campaign_tags) GROUP BY workspace_id HAVING count(*) <= %d", maxTags)
 
-// rollTagsOf computes the scopes of tags of days. False: tags or days have changed since retags were so many.
-func (d *DB) rollTagsOf(ctx context.Context, days []dayView, retags uint64) (done bool, err error) {
+// rollTagsOf computes the scopes of tags of days. False: days have changed meanwhile, or all facts are told anew.
+func (d *DB) rollTagsOf(ctx context.Context, days []tagDay) (done bool, err error) {
 	d.mu.Lock()
 	generation := d.generation
-	d.lateTags, d.rollingTags = nil, true
+	d.retagged, d.rollingTags = nil, true
 	d.mu.Unlock()
 	defer func() {
 		d.mu.Lock()
-		d.lateTags, d.rollingTags = nil, false
+		d.retagged, d.rollingTags = nil, false
 		d.mu.Unlock()
 	}()
 	conn, err := d.readers.Conn(ctx) // temporary tables belong to a connection
@@ -237,35 +259,36 @@ func (d *DB) rollTagsOf(ctx context.Context, days []dayView, retags uint64) (don
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
 	var files []file
-	var list []int64
+	var clicks int64
 	for _, v := range days {
-		files, list = append(files, v.cold...), append(list, v.day)
+		files, clicks = append(files, v.cold...), clicks+d.clicksOn(v.day)
 	}
-	r := rollup{ctx: ctx, conn: conn, src: readParquet(d.o.Record, files), topValues: d.o.topValues, tagged: true}
+	r := rollup{ctx: ctx, conn: conn, src: readParquet(d.o.Record, files), topValues: d.o.topValues}
 	r.drop()
 	defer r.drop()
-	if err := execAll(ctx, conn, r.tagScopes(list)); err != nil {
+	if err := execAll(ctx, conn, r.tagScopes(days, clicks <= batchRollups)); err != nil {
 		return false, fmt.Errorf("roll up tags: %w", err)
 	}
 
 	d.writing.Lock()
 	defer d.writing.Unlock()
 	d.mu.RLock()
-	same, late := d.retags == retags && d.generation == generation, d.lateTags
+	same, meanwhile := d.generation == generation, d.retagged
 	d.mu.RUnlock()
-	if !same {
+	if !same || slices.ContainsFunc(meanwhile, func(t *retagged) bool { return t.reset }) {
 		return false, nil
 	}
 	ctx = context.WithoutCancel(ctx) // what began is worth finishing
 	put := []string{"BEGIN"}
-	of := dayList(list) + " AND workspace_id IN (SELECT workspace_id FROM tag_names)"
 	for _, t := range tagTables {
-		put = append(put, fmt.Sprintf("DELETE FROM %s WHERE %s AND scope >= %d", t, of, scopeTag), "INSERT INTO "+t+" BY NAME SELECT * FROM new_"+t)
+		put = append(put, fmt.Sprintf("DELETE FROM %s WHERE (day, workspace_id) IN (SELECT day, workspace_id FROM tag_days) AND scope >= %d", t, scopeTag), "INSERT INTO "+t+" BY NAME SELECT * FROM new_"+t)
 	}
-	put = append(put, "DELETE FROM tagged WHERE "+of, fmt.Sprintf("INSERT INTO tagged SELECT DISTINCT day, workspace_id FROM new_rday WHERE scope >= %d", scopeTag))
+	put = append(put, "INSERT INTO tagged SELECT day, workspace_id FROM tag_days")
 	err = execAll(ctx, conn, put)
-	if err == nil {
-		_, err = tagLate(ctx, conn, late)
+	for _, t := range meanwhile {
+		if err == nil {
+			err = t.apply(ctx, conn)
+		}
 	}
 	if err == nil {
 		err = execAll(ctx, conn, []string{"COMMIT"})
@@ -290,34 +313,38 @@ func execAll(ctx context.Context, conn *sql.Conn, list []string) error {
 var tagTables = []string{"rday", "r15", "rdim", partsTable}
 
 // tagTemps are the temporary tables of tagScopes, beside those that it shares.
-var tagTemps = []string{"tag_names", "tag_links", "tag_campaigns"}
+var tagTemps = []string{"tag_days", "tag_names", "tag_links", "tag_campaigns"}
 
-// tagScopes returns the statements that make new_rday and the others of tagTables for the tags of days.
-func (r *rollup) tagScopes(days []int64) []string {
+// tagScopes returns the statements that make new_rday and the others of tagTables for the tags of days, small from a copy of
+// their clicks.
+func (r *rollup) tagScopes(days []tagDay, small bool) []string {
+	var pairs []string
+	for i, v := range days {
+		for _, w := range v.workspaces {
+			pairs = append(pairs, fmt.Sprintf("(%d, %d::BIGINT, %s::INTEGER)", i, v.day, w))
+		}
+	}
 	list := []string{
+		"CREATE TEMP TABLE tag_days AS SELECT * FROM (VALUES " + strings.Join(pairs, ", ") + ") p(i, day, workspace_id)",
 		// A workspace has one name more, for clicks without a tag.
 		"CREATE TEMP TABLE tag_names AS SELECT workspace_id, tag, (row_number() OVER (ORDER BY workspace_id, tag))::INTEGER AS t FROM (SELECT workspace_id, tag FROM link_tags UNION SELECT workspace_id, tag FROM campaign_tags " +
-			"UNION SELECT DISTINCT workspace_id, '' FROM (" + tagWorkspaces + ")) WHERE workspace_id IN (" + tagWorkspaces + ")",
+			"UNION SELECT DISTINCT workspace_id, '' FROM tag_days) SEMI JOIN tag_days USING (workspace_id)",
 		"CREATE TEMP TABLE tag_links AS SELECT DISTINCT workspace_id, link_id, t FROM link_tags JOIN tag_names USING (workspace_id, tag)",
 		"CREATE TEMP TABLE tag_campaigns AS SELECT DISTINCT workspace_id, campaign_id, t FROM campaign_tags JOIN tag_names USING (workspace_id, tag)",
 	}
-	numbers := make([]string, len(days))
-	rows := make([]string, len(days))
-	for i, day := range days {
-		numbers[i] = strconv.FormatInt(day, 10)
-		rows[i] = fmt.Sprintf("(%d, %d)", i, day)
-	}
-	n := len(days)
-	s := func(t string) string {
-		return fmt.Sprintf("(%s * %d + list_position([%s], %s) - 1)::INTEGER AS s", t, n, strings.Join(numbers, ", "), dayColumn)
-	}
-	list = append(list, fmt.Sprintf("CREATE TEMP TABLE scopes AS SELECT (t * %d + i)::INTEGER AS s, day::BIGINT AS day, workspace_id, (CASE WHEN tag = '' THEN %d ELSE %d END)::UTINYINT AS scope, 0::BIGINT AS id, tag AS domain FROM tag_names, (VALUES %s) d(i, day)",
-		n, scopeUntagged, scopeTag, strings.Join(rows, ", ")))
-	cols := strings.Join(countedColumns(), ", c.")
+	s := func(t string) string { return fmt.Sprintf("(%s * %d + d.i)::INTEGER AS s", t, len(days)) }
+	of := r.src + " c JOIN tag_days d ON c.workspace_id = d.workspace_id AND " + dayColumn + " = d.day"
+	cols := "c." + strings.Join(countedColumns(), ", c.")
 	list = append(list,
-		fmt.Sprintf("CREATE TEMP TABLE counted AS SELECT %[1]s, c.%[2]s FROM %[3]s c JOIN tag_links t ON c.workspace_id = t.workspace_id AND c.link_id = t.link_id"+
-			" UNION ALL SELECT %[1]s, c.%[2]s FROM %[3]s c JOIN tag_campaigns t ON c.workspace_id = t.workspace_id AND c.campaign_id = t.campaign_id"+
-			" LEFT JOIN tag_links own ON own.workspace_id = c.workspace_id AND own.link_id = c.link_id AND own.t = t.t WHERE own.t IS NULL", s("t.t"), cols, r.src),
+		fmt.Sprintf("CREATE TEMP TABLE scopes AS SELECT %s, d.day, workspace_id, (CASE WHEN tag = '' THEN %d ELSE %d END)::UTINYINT AS scope, 0::BIGINT AS id, tag AS domain FROM tag_names JOIN tag_days d USING (workspace_id)", s("t"), scopeUntagged, scopeTag))
+	r.tagged = fmt.Sprintf("(SELECT %[1]s, %[2]s FROM %[3]s JOIN tag_links t ON c.workspace_id = t.workspace_id AND c.link_id = t.link_id"+
+		" UNION ALL SELECT %[1]s, %[2]s FROM %[3]s JOIN tag_campaigns t ON c.workspace_id = t.workspace_id AND c.campaign_id = t.campaign_id"+
+		" LEFT JOIN tag_links own ON own.workspace_id = c.workspace_id AND own.link_id = c.link_id AND own.t = t.t WHERE own.t IS NULL)", s("t.t"), cols, of)
+	if small {
+		list = append(list, "CREATE TEMP TABLE counted AS SELECT * FROM "+r.tagged)
+		r.tagged = "counted"
+	}
+	list = append(list,
 		// What the shared statements want, and tags do not have.
 		"CREATE TEMP TABLE domains AS SELECT 0::BIGINT AS day, 0 AS w, '' AS single, 0 AS n WHERE false",
 		"CREATE TEMP TABLE new_cubes (day BIGINT, workspace_id INTEGER, cube INTEGER)")
@@ -325,8 +352,8 @@ func (r *rollup) tagScopes(days []int64) []string {
 	for _, dim := range rolledDimensions() {
 		list = append(list, counting(dim, func(v string) string { return r.scoped(v) })...)
 	}
-	free := fmt.Sprintf("(SELECT %s, c.* FROM %s c JOIN tag_names n ON c.workspace_id = n.workspace_id AND n.tag = '' ANTI JOIN tag_links l ON c.workspace_id = l.workspace_id AND c.link_id = l.link_id"+
-		" ANTI JOIN tag_campaigns k ON c.workspace_id = k.workspace_id AND c.campaign_id = k.campaign_id)", s("n.t"), r.src)
+	free := fmt.Sprintf("(SELECT %s, c.* FROM %s JOIN tag_names n ON c.workspace_id = n.workspace_id AND n.tag = '' ANTI JOIN tag_links l ON c.workspace_id = l.workspace_id AND c.link_id = l.link_id"+
+		" ANTI JOIN tag_campaigns k ON c.workspace_id = k.workspace_id AND c.campaign_id = k.campaign_id)", s("n.t"), of)
 	list = append(list, counting("", func(v string) string { return "(SELECT s, " + v + " AS v, " + scopedColumns + " FROM " + free + ")" })...)
 	return slices.Concat(list, r.pivot(), r.slots(), r.parts())
 }
@@ -341,14 +368,21 @@ func (at *snapshot) taggedDays(ctx context.Context, w terse.WorkspaceID, views [
 	if len(list) == 0 {
 		return days, nil
 	}
-	err := at.scan(ctx, "SELECT day FROM tagged WHERE "+dayList(list)+" AND workspace_id = "+number(w), func(r *sql.Rows) error {
-		var day int64
-		err := r.Scan(&day)
-		days[day] = true
-		return err
-	})
+	missing := map[int64]bool{} // days with clicks of the workspace
+	err := at.scan(ctx, fmt.Sprintf("SELECT day, EXISTS (SELECT 1 FROM tagged t WHERE t.day = r.day AND t.workspace_id = r.workspace_id) FROM rday r WHERE %s AND workspace_id = %s AND scope = %d", dayList(list), number(w), scopeWorkspace),
+		func(r *sql.Rows) error {
+			var day int64
+			var is bool
+			err := r.Scan(&day, &is)
+			if is {
+				days[day] = true
+			} else {
+				missing[day] = true
+			}
+			return err
+		})
 	// Some of the days without clicks would look like all of them: cubes know whether there are all.
-	if slices.ContainsFunc(views, func(v dayView) bool { return !v.raw() && !days[v.day] }) {
+	if slices.ContainsFunc(views, func(v dayView) bool { return !v.raw() && missing[v.day] }) {
 		for _, v := range views {
 			if !v.raw() {
 				delete(days, v.day)

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/terselink/terse"
 	"github.com/terselink/terse/internal/analytics"
 	"github.com/terselink/terse/internal/analytics/enginetest"
@@ -127,12 +129,13 @@ func TestTagScopes(t *testing.T) {
 		b   analytics.FactBatch
 		out int
 	}{
-		"a link":                        {analytics.FactBatch{Links: []analytics.LinkTags{{Workspace: enginetest.Workspace, Link: link, Tags: []string{"vip", "spring"}}}}, len(days)},
-		"a campaign":                    {analytics.FactBatch{Campaigns: []analytics.CampaignTags{{Workspace: enginetest.Workspace, Campaign: campaign, Tags: []string{"sms", "no such tag"}}}}, len(campaignDays)},
-		"a link without clicks":         {analytics.FactBatch{Links: []analytics.LinkTags{{Workspace: enginetest.Workspace, Link: 1 << 40, Tags: []string{"vip"}}}}, 0},
-		"another workspace":             {analytics.FactBatch{Links: []analytics.LinkTags{{Workspace: enginetest.Workspace + 77, Link: 1 << 41, New: true, Tags: []string{"vip"}}}}, 0},
-		"a conversion, or nothing new":  {analytics.FactBatch{}, 0},
-		"a link of today that is young": {analytics.FactBatch{Links: []analytics.LinkTags{{Workspace: enginetest.Workspace, Link: 1 << 42, New: true, Tags: []string{"vip"}}}}, 0},
+		"a link":                       {analytics.FactBatch{Links: []analytics.LinkTags{{Workspace: enginetest.Workspace, Link: link, Tags: []string{"vip", "spring"}}}}, len(days)},
+		"a campaign":                   {analytics.FactBatch{Campaigns: []analytics.CampaignTags{{Workspace: enginetest.Workspace, Campaign: campaign, Tags: []string{"sms", "no such tag"}}}}, len(campaignDays)},
+		"a link without clicks":        {analytics.FactBatch{Links: []analytics.LinkTags{{Workspace: enginetest.Workspace, Link: 1<<40 + 12345, Tags: []string{"vip"}}}}, 0},
+		"another workspace":            {analytics.FactBatch{Links: []analytics.LinkTags{{Workspace: enginetest.Workspace + 77, Link: 1<<40 + 12346, New: true, Tags: []string{"vip"}}}}, 0},
+		"a conversion, or nothing new": {analytics.FactBatch{}, 0},
+		"a young link":                 {analytics.FactBatch{Links: []analytics.LinkTags{{Workspace: enginetest.Workspace, Link: 1<<40 + 12347, New: true, Created: terse.MillisOf(inSpan), Tags: []string{"vip"}}}}, 0},
+		"a link that is told of late":  {analytics.FactBatch{Links: []analytics.LinkTags{{Workspace: enginetest.Workspace, Link: 1<<40 + 12348, New: true, Created: terse.MillisOf(inSpan) - 2*dayMillis, Tags: []string{"vip"}}}}, 2},
 	} {
 		tell(step.b)
 		if got := all - taggedDays(); got != step.out {
@@ -151,6 +154,27 @@ func TestTagScopes(t *testing.T) {
 		t.Errorf("%d days of %d are left after tags that were so before", taggedDays(), all)
 	}
 
+	// Clicks are pruned: what rollups and cubes say of all tags stays, whatever else gets another one.
+	q, err := analytics.Query{Workspace: enginetest.Workspace, Scope: analytics.Scope{Tag: "sms"}, From: terse.Millis(dayOf(enginetest.SpanFrom)+9) * dayMillis, To: terse.Millis(dayOf(terse.MillisOf(inSpan))) * dayMillis, Bots: analytics.BotsInclude}.Normalize()
+	must(t, err)
+	want, err := d.Summary(t.Context(), q)
+	must(t, err)
+	if want.Bots == 0 {
+		t.Fatal("the test has no bots")
+	}
+	d.SetRetention(Retention{Default: Terms{Bots: 1}})
+	maintain(t, d)
+	tell(analytics.FactBatch{Links: []analytics.LinkTags{{Workspace: enginetest.Workspace, Link: link, Tags: []string{"vip"}}}})
+	for range 2 {
+		got, err := d.Summary(t.Context(), q)
+		must(t, err)
+		if got.LagMs = want.LagMs; !cmp.Equal(want, got) {
+			t.Errorf("after pruning: %s", cmp.Diff(want, got))
+		}
+		maintain(t, d)
+	}
+	all = taggedDays()
+
 	o.Clock, o.MemoryLimit, o.SweepLinks, o.scopeRows, o.cubeShare = leapsFrom(inSpan), 512<<20, -1, 20, -1
 	reopen := func() {
 		t.Helper()
@@ -163,7 +187,7 @@ func TestTagScopes(t *testing.T) {
 	if taggedDays() != all {
 		t.Errorf("%d days of %d after a start", taggedDays(), all)
 	}
-	_, err := d.readers.Exec(fmt.Sprintf(`UPDATE meta SET "value" = '%d' WHERE "key" = '%s'`, at+1, factsKey))
+	_, err = d.readers.Exec(fmt.Sprintf(`UPDATE meta SET "value" = '%d' WHERE "key" = '%s'`, at+1, factsKey))
 	must(t, err)
 	reopen()
 	if taggedDays() != 0 {
