@@ -156,7 +156,7 @@ func unreachable(err error) string {
 	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
 	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
 	network, _ := errors.AsType[net.Error](err)
-	text := ""
+	var text string
 	switch {
 	case dns:
 		text = "its host has no address"

@@ -80,7 +80,7 @@ func TestTagScopes(t *testing.T) {
 	}
 	taggedDays := func() (n int) {
 		t.Helper()
-		must(t, d.readers.QueryRow("SELECT count(*) FROM tagged WHERE workspace_id = "+number(terse.WorkspaceID(enginetest.Workspace))).Scan(&n))
+		must(t, d.readers.QueryRow("SELECT count(*) FROM tagged WHERE workspace_id = "+number(enginetest.Workspace)).Scan(&n))
 		return n
 	}
 	same(10)
