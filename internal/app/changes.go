@@ -28,6 +28,16 @@ func busOptions(cfg *config.Config, instance string) redisbus.Options {
 	return redisbus.Options{URL: cfg.Redis.URL.Reveal(), Prefix: cfg.Redis.Prefix, Instance: instance}
 }
 
+// signedBus returns where the nodes of the instance meet in Redis, and the secret that they sign with there.
+func (s *server) signedBus(ctx context.Context) (redisbus.Options, []byte, error) {
+	instance, err := instanceID(ctx, s.store)
+	if err != nil {
+		return redisbus.Options{}, nil, err
+	}
+	secret, err := nodeSecret(ctx, s.store)
+	return busOptions(s.cfg, instance), secret, err
+}
+
 // instanceID returns what tells the instance from others that use the same Redis, maybe with the same prefix. It is made with
 // the database; a copy of the database by "terse copy" has another one.
 func instanceID(ctx context.Context, store terse.Store) (string, error) {

@@ -51,16 +51,12 @@ func (s *server) openChunks(ctx context.Context, node string) error {
 	if !s.shares() {
 		return nil
 	}
-	instance, err := instanceID(ctx, s.store)
-	if err != nil {
-		return err
-	}
-	secret, err := nodeSecret(ctx, s.store)
+	bus, secret, err := s.signedBus(ctx)
 	if err != nil {
 		return err
 	}
 	s.chunks, err = redisbus.NewQueue(redisbus.QueueOptions{
-		Options: busOptions(s.cfg, instance), Secret: secret, Version: s.o.Version, Slots: slots(), Log: s.log, Label: s.nodeName(node),
+		Options: bus, Secret: secret, Version: s.o.Version, Slots: slots(), Log: s.log, Label: s.nodeName(node),
 		Name: node + "-" + rand.Text()[:8], // a data folder may be copied
 	})
 	if err != nil {

@@ -17,15 +17,11 @@ func (s *server) openLive(ctx context.Context) error {
 	if !s.shares() || !s.cfg.Clicks.Enabled || s.live == nil && !s.cfg.Has(config.RoleControl) {
 		return nil
 	}
-	instance, err := instanceID(ctx, s.store)
+	options, secret, err := s.signedBus(ctx)
 	if err != nil {
 		return err
 	}
-	secret, err := nodeSecret(ctx, s.store)
-	if err != nil {
-		return err
-	}
-	bus, err := redisbus.NewLive(redisbus.LiveOptions{Options: busOptions(s.cfg, instance), Secret: secret, Log: s.log})
+	bus, err := redisbus.NewLive(redisbus.LiveOptions{Options: options, Secret: secret, Log: s.log})
 	if err != nil {
 		return err
 	}

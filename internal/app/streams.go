@@ -98,16 +98,12 @@ func (s *server) openClickStreams(ctx context.Context) error {
 	if !s.cfg.Redis.ClickStreams {
 		return nil
 	}
-	instance, err := instanceID(ctx, s.store)
-	if err != nil {
-		return err
-	}
-	secret, err := nodeSecret(ctx, s.store)
+	bus, secret, err := s.signedBus(ctx)
 	if err != nil {
 		return err
 	}
 	remote, err := redisbus.NewClicks(redisbus.ClicksOptions{
-		Options: busOptions(s.cfg, instance), Secret: secret, KeepAside: max(s.cfg.Clicks.KeepSegments, leastAside), Log: s.log,
+		Options: bus, Secret: secret, KeepAside: max(s.cfg.Clicks.KeepSegments, leastAside), Log: s.log,
 	})
 	if err != nil {
 		return err

@@ -46,21 +46,27 @@ func (b *bench) beside(node string) *bench {
 	return other
 }
 
+// sleepingJob returns two nodes, of which the first has a job of five rows that stands still before its first row.
+func sleepingJob(t *testing.T) (first, second *bench, sleeping *sleeper, id string) {
+	t.Helper()
+	sleeping = &sleeper{asleep: make(chan struct{}), wake: make(chan struct{})}
+	asleep := sleeping.asleep
+	first = newBench(t, func(l Linker) Linker { sleeping.Linker = l; return sleeping })
+	first.stop()
+	first.o.Node = "first"
+	first.start()
+	id = first.create(ws, "rows.ndjson", rows(5), Spec{})
+	<-asleep
+	return first, first.beside("second"), sleeping, id
+}
+
 // TestLost: another node ends the job of one that stands still, with its links or without them. The first wakes up, learns of
 // it, and no link stays of a job that was rolled back.
 func TestLost(t *testing.T) {
 	t.Parallel()
 	for _, rollback := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			sleeping := &sleeper{asleep: make(chan struct{}), wake: make(chan struct{})}
-			asleep := sleeping.asleep
-			b := newBench(t, func(l Linker) Linker { sleeping.Linker = l; return sleeping })
-			b.stop()
-			b.o.Node = "first"
-			b.start()
-			id := b.create(ws, "rows.ndjson", rows(5), Spec{})
-			<-asleep
-			second := b.beside("second")
+			b, second, sleeping, id := sleepingJob(t)
 			defer second.stop()
 			if _, err := second.Cancel(t.Context(), ws, id); terse.ErrorCode(err) != terse.CodeConflict {
 				t.Fatalf("a job of another node: %v", err)
@@ -143,15 +149,7 @@ func TestLostRolledBackLater(t *testing.T) {
 }
 
 func rolledBackLater(t *testing.T, fails int32, lives bool) {
-	sleeping := &sleeper{asleep: make(chan struct{}), wake: make(chan struct{})}
-	asleep := sleeping.asleep
-	b := newBench(t, func(l Linker) Linker { sleeping.Linker = l; return sleeping })
-	b.stop()
-	b.o.Node = "first"
-	b.start()
-	id := b.create(ws, "rows.ndjson", rows(5), Spec{})
-	<-asleep
-	second := b.beside("second")
+	b, second, sleeping, id := sleepingJob(t)
 	defer second.stop()
 	if _, err := second.CancelLost(t.Context(), ws, id); err != nil {
 		t.Fatal(err)

@@ -122,10 +122,10 @@ func (t *retagged) apply(ctx context.Context, conn *sql.Conn) error {
 		for w, ids := range list {
 			ws := "workspace_id = " + number(w)
 			var n int
-			if err := conn.QueryRowContext(ctx, "SELECT count(*) FROM tagged WHERE "+ws).Scan(&n); err != nil || n == 0 {
-				if err != nil {
-					return err
-				}
+			if err := conn.QueryRowContext(ctx, "SELECT count(*) FROM tagged WHERE "+ws).Scan(&n); err != nil {
+				return err
+			}
+			if n == 0 {
 				continue
 			}
 			// A day without the cube may have clicks of them.
@@ -176,18 +176,26 @@ func (d *DB) rollTags(ctx context.Context, budget time.Duration) error {
 			return err
 		}
 		done, err := d.rollTagsOf(ctx, batch)
-		if err != nil && ctx.Err() == nil && !errors.Is(err, errWriter) {
-			d.o.Log.Error("tags of a day are looked up click by click", "day", date(batch[0].day), "days", len(batch), "error", err)
-			d.recordErrors.Add(1)
-			for _, v := range batch { // neither they nor others wait
-				d.tagFailed[v.day] = true
-			}
+		if err != nil && len(batch) > 1 && ctx.Err() == nil { // one at a time says which it is
+			batch = batch[:1]
+			done, err = d.rollTagsOf(ctx, batch)
+		}
+		if err != nil && ctx.Err() == nil {
+			d.noTags(batch[0].day, err)
 			continue
 		}
 		if err != nil || !done || time.Since(began) > budget {
 			return err
 		}
 	}
+}
+
+// noTags notes that the tags of a day could not be rolled up. That is not tried again before the day or the process is another one:
+// neither other days nor the next steps of Maintain wait for it.
+func (d *DB) noTags(day int64, err error) {
+	d.o.Log.Error("tags of a day are looked up click by click", "day", date(day), "error", err)
+	d.recordErrors.Add(1)
+	d.tagFailed[day] = true
 }
 
 // tagsDue returns closed days that are not in tagged though they have clicks of workspaces with tags: the latest, as many as are
@@ -226,8 +234,12 @@ func (d *DB) tagsDue(ctx context.Context) ([]tagDay, error) {
 		// Of a workspace whose clicks are pruned the rollups and the cube say more than what is left of its clicks.
 		pruned, found := d.tagPruned[v.day]
 		if !found {
-			if pruned, err = d.carriedOver(ctx, change{day: v.day}); err != nil {
-				return nil, err
+			if pruned, err = d.carriedOver(ctx, change{day: v.day}); ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			if err != nil {
+				d.noTags(v.day, err)
+				continue
 			}
 			d.tagPruned[v.day] = pruned
 		}

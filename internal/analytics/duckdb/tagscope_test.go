@@ -2,8 +2,11 @@ package duckdb
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -194,4 +197,28 @@ func TestTagScopes(t *testing.T) {
 		t.Errorf("%d days are thought to be right after facts that a version wrote that knows no scopes of tags", taggedDays())
 	}
 	must(t, d.Close())
+}
+
+// TestTagsOfDamagedDay: a file that cannot be read keeps its own day from having its tags rolled up, once, and no other day.
+func TestTagsOfDamagedDay(t *testing.T) {
+	t.Parallel()
+	events := threeDays()
+	d := closed(t, Options{tagBudget: time.Hour}, events)
+	tellTags(t, events, d)
+	days := slices.Sorted(maps.Keys(d.rolled))
+	damaged := days[len(days)-1] // the first that is looked at
+	must(t, os.WriteFile(d.coldFiles(damaged)[0].path(d.o.Record), []byte("damaged"), 0o600))
+	for range 2 { // the second time it is not tried
+		maintain(t, d)
+		var tagged []int64
+		must(t, d.scan(t.Context(), "SELECT DISTINCT day FROM tagged ORDER BY day", func(r *sql.Rows) error {
+			var day int64
+			err := r.Scan(&day)
+			tagged = append(tagged, day)
+			return err
+		}))
+		if len(days) < 2 || !slices.Equal(tagged, days[:len(days)-1]) || d.RecordErrors() != 1 {
+			t.Errorf("the tags of days %v of %v are rolled up, %d errors", tagged, days, d.RecordErrors())
+		}
+	}
 }
