@@ -17,14 +17,16 @@ import (
 // clickStreams are what this process has to do with clicks that go through Redis. Until the store has answered nobody knows the name
 // of the instance, and so of the stream: clicks wait in the spool.
 type clickStreams struct {
-	counters clickstream.Counters
+	counters *clickstream.Counters
 	remote   *redisbus.Clicks // set before opened is closed; nil: there is none
 	opened   chan struct{}
 	sender   atomic.Pointer[clickstream.Sender] // nil: not open yet, or this node records no clicks
 	stop     func()                             // ends the sender's Run; of the goroutine that starts and stops
 }
 
-func newClickStreams() *clickStreams { return &clickStreams{opened: make(chan struct{})} }
+func newClickStreams() *clickStreams {
+	return &clickStreams{counters: clickstream.NewCounters(), opened: make(chan struct{})}
+}
 
 // trouble says why the clicks of this node do not arrive; "" if they do.
 func (c *clickStreams) trouble() string {
@@ -109,7 +111,7 @@ func (s *server) openClickStreams(ctx context.Context) error {
 		return err
 	}
 	monitor := clickstream.NewMonitor(remote)
-	s.registry.MustRegister(monitor, &s.streams.counters, remote.Refused())
+	s.registry.MustRegister(monitor, s.streams.counters, remote.Refused())
 	s.runUntilStop("look at the stream of clicks", monitor.Run)
 	if s.recorder != nil {
 		name, err := spoolName(filepath.Join(s.cfg.Data, spoolNameFile))
@@ -155,7 +157,7 @@ func (s *server) countStreams(ctx context.Context, e *clickhouse.Engine) error {
 
 // countHeld does so until ctx ends.
 func (s *server) countHeld(ctx context.Context, e *clickhouse.Engine) error {
-	r, err := clickstream.NewReceiver(clickstream.ReceiverOptions{Remote: s.streams.remote, Place: e.Place, Counters: &s.streams.counters, Log: s.log})
+	r, err := clickstream.NewReceiver(clickstream.ReceiverOptions{Remote: s.streams.remote, Place: e.Place, Counters: s.streams.counters, Log: s.log})
 	if err != nil {
 		return fmt.Errorf("read the stream of clicks: %w", err)
 	}

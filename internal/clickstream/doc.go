@@ -12,5 +12,6 @@
 //   - When something is missing the receiver says so, and the sender begins again from the place of the engine. So the stream may lose
 //     anything, and be emptied, without a click being lost or counted twice.
 //   - The spool is trimmed up to the place that the engine has written, and no further.
+//   - An entry that ends processes holds its own spool until there is a copy of it, and no other.
 //   - A sender has at most a window of bytes in the stream that are not stored yet, so that nodes without a receiver do not fill the server.
 package clickstream

@@ -99,22 +99,8 @@ func TestPoisonInPage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		remote, e := newFake(), newEngine()
 		hold := holdReads(remote)
-		e.meets = func(ev *clicks.Event) error {
-			if ev.Link == 25 {
-				return errDied
-			}
-			return nil
-		}
-		var room atomic.Bool
-		remote.setAfter(func(call string) error {
-			if call == "SetAside" && !room.Load() {
-				remote.mu.Lock()
-				defer remote.mu.Unlock()
-				remote.aside = nil
-				return errFull
-			}
-			return nil
-		})
+		poisoned(e)
+		room := noRoomAside(remote)
 		counters := serve(t, e, remote, never)
 		a := inOnePage(t, e, remote, hold)
 		hold.Store(false)
@@ -206,7 +192,7 @@ func TestCurrent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		remote, e := newFake(), newEngine()
 		e.doubt = map[string]int{}
-		r, err := NewReceiver(ReceiverOptions{Remote: remote, Place: e.place, Counters: &Counters{}, Log: quiet})
+		r, err := NewReceiver(ReceiverOptions{Remote: remote, Place: e.place, Counters: NewCounters(), Log: quiet})
 		if err != nil {
 			t.Fatal(err)
 		}

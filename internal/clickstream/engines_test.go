@@ -104,7 +104,7 @@ func send(t testing.TB, r clickstream.Remote, dir, name string) *clickstream.Sen
 func count(t testing.TB, address string, r clickstream.Remote) (e *clickhouse.Engine, stop func()) {
 	t.Helper()
 	e, err := clickhouse.Start(t.Context(), clickhouse.Options{URL: address, Source: "worker", InsertTimeout: time.Minute, Feed: func(ctx context.Context, e *clickhouse.Engine) error {
-		rc, err := clickstream.NewReceiver(clickstream.ReceiverOptions{Remote: r, Place: e.Place, Counters: &clickstream.Counters{}, Log: quiet})
+		rc, err := clickstream.NewReceiver(clickstream.ReceiverOptions{Remote: r, Place: e.Place, Counters: clickstream.NewCounters(), Log: quiet})
 		if err != nil {
 			return err
 		}
@@ -240,6 +240,77 @@ func TestEngines(t *testing.T) {
 	reaches(t, three, made)
 }
 
+// TestHeldEngines: a real server that is full, then one with no room aside, cannot keep the copy of an entry with which processes ended. The
+// clicks of the other spool are counted all the time, the stream does not grow behind the entry, and with room the spool goes on by itself.
+func TestHeldEngines(t *testing.T) {
+	redis := testengine.NewRedis(t, "--maxmemory-policy", "noeviction")
+	const stream, aside = "test:{i:clicks}:stream", "test:{i:clicks}:aside"
+	dirA, a := record(t, 100)
+	dirB, b := record(t, 30)
+	r, address := remote(t, redis.URL), database(t)
+	sender := send(t, r, dirA, "aaaa")
+	send(t, r, dirB, "bbbb")
+	worker, stop := count(t, address, r)
+	reaches(t, worker, 130)
+	stop()
+	state := func() clickstream.State {
+		st, err := r.State(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st
+	}
+	eventually := func(what string, ok func() bool) {
+		t.Helper()
+		for end := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal(what)
+			}
+		}
+	}
+	before := state().Entries
+	visit(t, a, 10)
+	eventually("the entry does not come into the stream", func() bool { return state().Entries > before })
+	list, err := r.Read(t.Context(), 1000)
+	if err != nil || len(list) == 0 {
+		t.Fatalf("%d entries, %v", len(list), err)
+	}
+	for _, m := range list { // ten processes ended with the last of these in their hands
+		redis.Do("XCLAIM", stream, "store", "owner", "0", m.ID, "RETRYCOUNT", "0")
+	}
+	redis.Do("XCLAIM", stream, "store", "owner", "0", list[len(list)-1].ID, "RETRYCOUNT", "10")
+	visit(t, a, 500)
+	visit(t, b, 50)
+	eventually("the others do not come into the stream", func() bool { return state().Lag >= 2 })
+	redis.Do("CONFIG", "SET", "maxmemory", "1")
+
+	worker, stop = count(t, address, r)
+	reaches(t, worker, 180)
+	if st := state(); st.Pending == 0 || st.Aside != 0 {
+		t.Errorf("%+v: nothing waits for its copy", st)
+	}
+	stop() // in order, and the next one knows what it must not touch
+	redis.Do("CONFIG", "SET", "maxmemory", "0")
+	for range 1000 {
+		redis.Do("XADD", aside, "*", "why", "full")
+	}
+	worker, stop = count(t, address, r)
+	for n := range 20 {
+		visit(t, b, 100)
+		visit(t, a, 100)
+		reaches(t, worker, 180+100*(n+1))
+	}
+	eventually("the stream grows behind the entry", func() bool { st := state(); return st.Pending == 1 && st.Entries <= 2 })
+	stop()
+	worker, _ = count(t, address, r)
+	redis.Do("DEL", aside)
+	reaches(t, worker, 180+2000+500+2000)
+	eventually("the spool may not be trimmed although every click is stored", func() bool { return sender.Stored() == a.Position() })
+	if st := state(); st.Aside != 1 {
+		t.Errorf("%+v: one copy is to be there", st)
+	}
+}
+
 // TestFromDirect: a node that inserted its clicks itself begins to send them, and the other way round, between two starts.
 func TestFromDirect(t *testing.T) {
 	redis := testengine.NewRedis(t)
@@ -314,7 +385,7 @@ func BenchmarkStream(b *testing.B) {
 			})
 		}
 		e, err := clickhouse.Start(b.Context(), clickhouse.Options{URL: database(b), Source: "worker", Feed: func(ctx context.Context, e *clickhouse.Engine) error {
-			rc, err := clickstream.NewReceiver(clickstream.ReceiverOptions{Remote: r, Place: e.Place, Counters: &clickstream.Counters{}, Log: quiet})
+			rc, err := clickstream.NewReceiver(clickstream.ReceiverOptions{Remote: r, Place: e.Place, Counters: clickstream.NewCounters(), Log: quiet})
 			if err != nil {
 				return err
 			}

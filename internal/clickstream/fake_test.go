@@ -163,26 +163,30 @@ func (f *fakeRemote) Pending(ctx context.Context, after string, most int) (list 
 
 func (f *fakeRemote) Done(ctx context.Context, ids []string) error {
 	return f.call(ctx, "Done", func() error {
+		done := map[int]bool{}
 		for _, text := range ids {
 			var id int
 			if _, err := fmt.Sscan(text, &id); err != nil {
 				return err
 			}
 			delete(f.pending, id)
+			done[id] = true
 		}
 		keep := f.sent
 		for id := range f.pending {
 			keep = min(keep, id)
 		}
-		f.entries = slices.DeleteFunc(f.entries, func(e fakeEntry) bool { return e.id < keep })
+		f.entries = slices.DeleteFunc(f.entries, func(e fakeEntry) bool { return e.id < keep || e.id > keep && done[e.id] })
 		return nil
 	})
 }
 
-func (f *fakeRemote) Excuse(ctx context.Context) error {
+func (f *fakeRemote) Excuse(ctx context.Context, not map[string]bool) error {
 	return f.call(ctx, "Excuse", func() error {
 		for id := range f.pending {
-			f.pending[id] = 0
+			if !not[fmt.Sprint(id)] {
+				f.pending[id] = 0
+			}
 		}
 		return nil
 	})

@@ -6,21 +6,11 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"sync/atomic"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/terselink/terse/internal/clicks"
 	"github.com/terselink/terse/internal/sleep"
 )
-
-// Counters are what receivers of a process have met. It is a prometheus.Collector.
-type Counters struct {
-	stored, repeated, lost, dead, failures atomic.Uint64
-	// excuse: deliveries were counted for which no process ended; they are to be forgotten before more is read. It outlives a receiver.
-	excuse atomic.Bool
-}
 
 // ReceiverOptions configure a Receiver. Every field is required.
 type ReceiverOptions struct {
@@ -46,6 +36,7 @@ type Receiver struct {
 	// taken: something is missing, perhaps because somebody took it who was not allowed to any more.
 	taken bool
 	size  int      // of the batch: clicks handed out since Written
+	moved bool     // somebody will call Written: the place of a spool has moved
 	alone bool     // the batch is one entry that may be what ends processes
 	batch []string // entries of the batch, and those of batches that could not be said to be done
 	tell  map[string]bool
@@ -53,8 +44,11 @@ type Receiver struct {
 	page  int // entries to read at once
 	// behind is when it last was so that senders may wait with clicks.
 	behind time.Time
+	// held are the entries that hold their spools, by id, and keepTried is when it was last tried to keep a copy of one.
+	held      map[string]bool
+	keepTried time.Time
 
-	trouble, untold, kept trouble
+	trouble, untold trouble
 }
 
 // spool is what is known of one.
@@ -64,6 +58,7 @@ type spool struct {
 	at     clicks.Position // everything before it was handed out
 	stored clicks.Position // everything before it is with the engine
 	clicks int             // in the batch
+	held   *heldEntry      // nothing of it is handed out before this one is out of the way; nil: there is none
 }
 
 const (
@@ -87,10 +82,9 @@ func NewReceiver(o ReceiverOptions) (*Receiver, error) {
 	}
 	return &Receiver{
 		o: o, events: events, spools: map[string]*spool{}, old: true, tell: map[string]bool{}, pause: pollFirst,
-		page: readAtOnce, behind: time.Now(),
+		page: readAtOnce, behind: time.Now(), held: map[string]bool{},
 		trouble: trouble{log: o.Log, text: "the stream of clicks cannot be read: clicks wait in the spools"},
 		untold:  trouble{log: o.Log, text: "nodes cannot be told that their clicks are stored: their spools are not trimmed"},
-		kept:    trouble{log: o.Log, text: "an entry with which processes ended cannot be copied aside: all clicks in the stream wait behind it"},
 	}, nil
 }
 
@@ -100,6 +94,9 @@ func (r *Receiver) Current() bool { return time.Since(r.behind) > currentAfter }
 // Next calls fn with clicks that were not handed out before, about most of them, and returns how many. Fewer: there are no more at the
 // moment. An event is borrowed until fn returns.
 func (r *Receiver) Next(ctx context.Context, most int, fn func(*clicks.Event) error) (n int, err error) {
+	if n, err = r.keep(ctx); err != nil {
+		return n, err
+	}
 	for n < most && !r.alone {
 		m := r.message(ctx)
 		if m == nil {
@@ -116,7 +113,7 @@ func (r *Receiver) Next(ctx context.Context, most int, fn func(*clicks.Event) er
 		}
 		r.buf = r.buf[1:]
 	}
-	if r.size == 0 { // nobody will call Written
+	if !r.moved { // nobody will call Written
 		r.alone = false
 		r.finish(ctx)
 	}
@@ -126,7 +123,7 @@ func (r *Receiver) Next(ctx context.Context, most int, fn func(*clicks.Event) er
 	return n, ctx.Err()
 }
 
-// errLater: the message stays the next one; it cannot be taken before the batch is written, or while the stream is full.
+// errLater: the message stays the next one; it cannot be taken before the batch is written.
 var errLater = errors.New("later")
 
 // suspect reports whether so many processes ended with an entry in their hands that it is read and handed out alone.
@@ -137,9 +134,8 @@ func (r *Receiver) message(ctx context.Context) *Message {
 	for len(r.buf) == 0 {
 		var err error
 		switch {
-		case r.o.Counters.excuse.Load():
-			if err = r.o.Remote.Excuse(ctx); err == nil {
-				r.o.Counters.excuse.Store(false)
+		case r.o.Counters.excuse:
+			if err = r.excuse(ctx); err == nil {
 				r.rereads = 0
 			}
 		case r.old:
@@ -183,7 +179,7 @@ func (r *Receiver) unfinished(ctx context.Context) ([]Message, error) {
 		n++
 	}
 	switch {
-	case n == 0 && r.size > 0:
+	case n == 0 && r.moved:
 		return nil, errLater
 	case n == 0:
 		n = 1
@@ -211,7 +207,17 @@ func (r *Receiver) unfinished(ctx context.Context) ([]Message, error) {
 func (r *Receiver) missed() {
 	r.rereads++
 	r.page = max(1, r.page/2)
-	r.o.Counters.excuse.Store(true)
+	r.o.Counters.excuse = true
+}
+
+// excuse forgets deliveries, but those of what holds a spool or held it when the receiver before could not do this.
+func (r *Receiver) excuse(ctx context.Context) error {
+	maps.Copy(r.o.Counters.fault, r.held)
+	err := r.o.Remote.Excuse(ctx, r.o.Counters.fault)
+	if r.o.Counters.excuse = err != nil; err == nil {
+		clear(r.o.Counters.fault)
+	}
+	return err
 }
 
 // reread reads what was handed out before, from the beginning, once what was read is done with.
@@ -234,6 +240,9 @@ func (r *Receiver) note(ctx context.Context, err error) {
 
 // take hands out the clicks of one message.
 func (r *Receiver) take(ctx context.Context, m *Message, fn func(*clicks.Event) error) (n int, err error) {
+	if r.held[m.ID] { // what was handed out is read again
+		return 0, nil
+	}
 	if m.Entry == nil {
 		r.o.Counters.lost.Add(1)
 		r.o.Log.Warn("an entry of the stream of clicks is gone before it was stored: its clicks are sent again", "id", m.ID)
@@ -259,6 +268,10 @@ func (r *Receiver) take(ctx context.Context, m *Message, fn func(*clicks.Event) 
 	if err != nil {
 		return 0, err
 	}
+	if sp.held != nil {
+		r.pass(sp, m)
+		return 0, nil
+	}
 	if sp.run != e.run {
 		if sp.run != 0 { // meanwhile the node may have inserted clicks itself
 			if sp.at != sp.stored {
@@ -273,11 +286,9 @@ func (r *Receiver) take(ctx context.Context, m *Message, fn func(*clicks.Event) 
 	}
 	dead := m.Deliveries-r.rereads >= deadAfter && !sp.lost && len(e.groups) > 0 && e.from.Compare(sp.at) <= 0 && e.to().Compare(sp.at) > 0
 	if dead { // these clicks are in the spool no longer than the place of it stays
-		err := r.o.Remote.SetAside(ctx, *m, whyDead)
-		if r.kept.note(err); err != nil {
-			r.o.Counters.failures.Add(1)
-			r.behind = time.Now()
-			return 0, errLater
+		if err := r.o.Remote.SetAside(ctx, *m, whyDead); err != nil {
+			r.hold(ctx, sp, e, m, err)
+			return 0, nil
 		}
 	}
 	if !dead {
@@ -298,9 +309,7 @@ func (r *Receiver) take(ctx context.Context, m *Message, fn func(*clicks.Event) 
 		r.o.Counters.repeated.Add(1)
 		r.tell[e.spool] = true
 	case dead:
-		r.setAside(m, whyDead, nil)
-		sp.at = e.to()
-		r.tell[e.spool] = true
+		r.dead(sp, e, m)
 		return 1, nil // so that the place after it is written
 	default:
 		return r.hand(e, sp, fn)
@@ -319,7 +328,7 @@ func (r *Receiver) hand(e *entry, sp *spool, fn func(*clicks.Event) error) (n in
 		if err != nil {
 			return n, err
 		}
-		sp.at = g.end
+		sp.at, r.moved = g.end, true
 	}
 	r.tell[e.spool] = true
 	return max(n, 1), nil // so that the place after it is written though nothing was in it
@@ -385,7 +394,7 @@ func (r *Receiver) Written(ctx context.Context) {
 		}
 	}
 	r.o.Counters.stored.Add(uint64(r.size))
-	r.size, r.alone = 0, false
+	r.size, r.moved, r.alone = 0, false, false
 	r.finish(ctx)
 }
 
@@ -426,11 +435,10 @@ func (r *Receiver) finish(ctx context.Context) {
 	}
 }
 
-// Close ends the receiver, in order: what it was handed and has not written is not at fault.
+// Close ends the receiver, in order: what it was handed and has not written is not at fault, but for what holds a spool.
 func (r *Receiver) Close(ctx context.Context) {
-	err := r.o.Remote.Excuse(ctx)
-	r.o.Counters.excuse.Store(err != nil)
-	r.note(ctx, err)
+	r.note(ctx, r.excuse(ctx))
+	r.o.Counters.letAllGo()
 }
 
 // Wait returns after a moment, or with the error of ctx.
@@ -438,17 +446,4 @@ func (r *Receiver) Wait(ctx context.Context) error {
 	err := sleep.For(ctx, r.pause)
 	r.pause = min(2*r.pause, pollMost)
 	return err
-}
-
-var descReceived = prometheus.NewDesc("terse_click_stream_received_total",
-	"What this node has met in the stream: clicks that were stored; entries that came again and are stored already (repeated), that did not arrive and are sent again (lost), or were set aside (dead); and failed calls (failed).", []string{"result"}, nil)
-
-// Describe implements prometheus.Collector.
-func (c *Counters) Describe(ch chan<- *prometheus.Desc) { ch <- descReceived }
-
-// Collect implements prometheus.Collector.
-func (c *Counters) Collect(ch chan<- prometheus.Metric) {
-	for name, n := range map[string]*atomic.Uint64{"stored": &c.stored, "repeated": &c.repeated, "lost": &c.lost, "dead": &c.dead, "failed": &c.failures} {
-		ch <- prometheus.MustNewConstMetric(descReceived, prometheus.CounterValue, float64(n.Load()), name)
-	}
 }

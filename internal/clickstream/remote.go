@@ -17,11 +17,11 @@ type Remote interface {
 	Unfinished(ctx context.Context, after string, most int) ([]Message, error)
 	// Pending says, in order, how often what Unfinished would hand out was handed out before, and hands out nothing.
 	Pending(ctx context.Context, after string, most int) ([]Pending, error)
-	// Done says that messages need not be handed out again, and gives back memory of those before that nobody needs, now or in a later
-	// call, which may be for no messages. A full server takes it.
+	// Done says that messages need not be handed out again, and gives back the memory of what nobody needs, also behind a message that is not
+	// done, now or in a later call, which may be for no messages. A full server takes it.
 	Done(ctx context.Context, ids []string) error
-	// Excuse begins to count anew how often what is not done was handed out.
-	Excuse(ctx context.Context) error
+	// Excuse begins to count anew how often what is not done was handed out, but for messages with these ids.
+	Excuse(ctx context.Context, not map[string]bool) error
 	// Tell writes marks of spools, Told reads one; "" if there is none that a node has written.
 	Tell(ctx context.Context, marks map[string]string) error
 	Told(ctx context.Context, spool string) (string, error)

@@ -96,7 +96,7 @@ func (s *Sender) Trouble() string {
 		return "redis does not take them"
 	}
 	if s.nobody.Load() {
-		return fmt.Sprintf("nobody has stored them for %d s: is a node with the role worker there?", int(nobodyAfter.Seconds()))
+		return fmt.Sprintf("nobody has stored them for %d s: is a node with the role worker there, and does its log say that this spool is held?", int(nobodyAfter.Seconds()))
 	}
 	return ""
 }

@@ -181,7 +181,7 @@ func serve(t *testing.T, e *engine, remote Remote, die func(step string) bool) *
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	counters := &Counters{}
+	counters := NewCounters()
 	go func() {
 		defer close(done)
 		for ctx.Err() == nil {
@@ -494,7 +494,7 @@ func TestTwoRunsLost(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		counters := &Counters{}
+		counters := NewCounters()
 		for range 2 { // the second finds them in the hands of the first
 			r, err := NewReceiver(ReceiverOptions{Remote: remote, Place: e.place, Counters: counters, Log: quiet})
 			if err != nil {

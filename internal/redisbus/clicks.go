@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -35,7 +36,7 @@ type Clicks struct {
 
 	mu           sync.Mutex
 	trimmed      time.Time
-	untrimmed    bool // something was done since then
+	done         []string // entries that are done since then, and may be in the stream
 	asideTrimmed time.Time
 }
 
@@ -198,7 +199,7 @@ func (s *Clicks) deliveries(ctx context.Context, from string, most int) ([]click
 var errPending = &terse.Error{Code: terse.CodeInternal, Message: "the server's answer to XPENDING cannot be understood"}
 
 // Excuse implements clickstream.Remote.
-func (s *Clicks) Excuse(ctx context.Context) error {
+func (s *Clicks) Excuse(ctx context.Context, not map[string]bool) error {
 	from := "-"
 	for {
 		counts, err := s.deliveries(ctx, from, excuseAtOnce)
@@ -207,16 +208,21 @@ func (s *Clicks) Excuse(ctx context.Context) error {
 		}
 		ids := make([]string, 0, len(counts))
 		for _, p := range counts {
-			ids = append(ids, p.ID)
+			if !not[p.ID] {
+				ids = append(ids, p.ID)
+			}
 		}
 		if err := s.excuse(ctx, ids); err != nil || len(counts) < excuseAtOnce {
 			return err
 		}
-		from = "(" + ids[len(ids)-1]
+		from = "(" + counts[len(counts)-1].ID
 	}
 }
 
 func (s *Clicks) excuse(ctx context.Context, ids []string) error {
+	if len(ids) == 0 {
+		return nil
+	}
 	c, ctx, cancel, err := s.call(ctx)
 	if err != nil {
 		return err
@@ -242,10 +248,9 @@ func parseID(id string) (ms, seq uint64) {
 // Done implements clickstream.Remote.
 func (s *Clicks) Done(ctx context.Context, ids []string) error {
 	s.mu.Lock()
-	s.untrimmed = s.untrimmed || len(ids) > 0
-	due := s.untrimmed && time.Since(s.trimmed) >= trimEvery
+	due := len(s.done)+len(ids) > 0 && time.Since(s.trimmed) >= trimEvery
 	if due {
-		s.trimmed, s.untrimmed = time.Now(), false
+		s.trimmed = time.Now()
 	}
 	dueAside := s.keepAside > 0 && time.Since(s.asideTrimmed) >= trimAsideEvery
 	if dueAside {
@@ -264,6 +269,9 @@ func (s *Clicks) Done(ctx context.Context, ids []string) error {
 		if err := c.Do(call, c.B().Xack().Key(s.stream).Group(clickGroup).Id(ids...).Build()).Error(); err != nil && !missing(err) {
 			return err
 		}
+		s.mu.Lock()
+		s.done = append(s.done, ids...)
+		s.mu.Unlock()
 	}
 	if dueAside {
 		if err := s.trimAside(call, c); err != nil {
@@ -273,21 +281,34 @@ func (s *Clicks) Done(ctx context.Context, ids []string) error {
 	if !due {
 		return nil
 	}
-	err = s.trim(call, c)
+	s.mu.Lock()
+	done := s.done
+	s.done = nil
+	s.mu.Unlock()
+	err = s.trim(call, c, done)
 	if err != nil { // once more, though nothing more may ever be done
 		s.mu.Lock()
-		s.untrimmed = true
+		s.done = append(done, s.done...)
 		s.mu.Unlock()
 	}
 	return err
 }
 
-func (s *Clicks) trim(ctx context.Context, c rueidis.Client) error {
+// trim drops what is before the first entry that somebody needs, and of what is behind it the entries that are done: one that holds its spool may
+// stay for long.
+func (s *Clicks) trim(ctx context.Context, c rueidis.Client, done []string) error {
 	st, err := s.state(ctx, c)
 	if err != nil || st.keep == "" {
 		return err
 	}
-	return c.Do(ctx, c.B().Xtrim().Key(s.stream).Minid().Threshold(st.keep).Build()).Error()
+	if err := c.Do(ctx, c.B().Xtrim().Key(s.stream).Minid().Threshold(st.keep).Build()).Error(); err != nil {
+		return err
+	}
+	done = slices.DeleteFunc(slices.Clone(done), func(id string) bool { return !laterID(id, st.keep) })
+	if len(done) == 0 {
+		return nil
+	}
+	return c.Do(ctx, c.B().Xdel().Key(s.stream).Id(done...).Build()).Error()
 }
 
 // trimAside drops what was set aside too long ago.
