@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/terselink/terse"
 )
@@ -15,6 +16,35 @@ func (m *Manager) resultPath(j *Job) string {
 
 func (m *Manager) errorPath(j *Job) string {
 	return filepath.Join(m.results, j.ID+".errors."+j.Spec.ErrorFormat())
+}
+
+// removeFiles removes the results of a job that is no longer this node's.
+func (m *Manager) removeFiles(j *Job) {
+	for _, path := range []string{m.resultPath(j), m.errorPath(j)} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			m.o.Log.Warn("remove the results of a job", "job", j.ID, "error", err)
+		}
+	}
+}
+
+// removeOrphans removes the results of jobs that another node has ended or deleted while this process did not run, and of those
+// whose deletion was cut. It is called when all jobs have been loaded and none runs. What cannot be removed is tried again at the
+// next start.
+func (m *Manager) removeOrphans() error {
+	files, err := os.ReadDir(m.results)
+	if err != nil {
+		return fmt.Errorf("read jobs folder: %w", err)
+	}
+	for _, f := range files {
+		id, _, _ := strings.Cut(f.Name(), ".")
+		if !isID(Prefix, id) || m.jobs[id] != nil {
+			continue
+		}
+		if err := os.Remove(filepath.Join(m.results, f.Name())); err != nil {
+			m.o.Log.Warn("remove the results of a job", "job", id, "error", err)
+		}
+	}
+	return nil
 }
 
 // File opens the results of a job that has ended, or only its bad rows. Returns

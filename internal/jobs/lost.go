@@ -105,7 +105,7 @@ func taken(doc *terse.Document, mine *Job) error {
 	return &takenError{undone: j.State == RolledBack || j.RollingBack}
 }
 
-// drop forgets a job that is no longer this node's, and stops its run.
+// drop forgets a job that is no longer this node's, stops its run, and removes its files.
 func (m *Manager) drop(e *entry, why error) {
 	e.mu.Lock()
 	e.gone = true
@@ -115,12 +115,16 @@ func (m *Manager) drop(e *entry, why error) {
 	if e.run != nil {
 		e.run()
 	}
+	runs, j := e.active, e.doc
 	e.mu.Unlock()
 	m.mu.Lock()
 	if m.jobs[e.id] == e { // it may have come back as another one
 		delete(m.jobs, e.id)
 	}
 	m.mu.Unlock()
+	if !runs { // otherwise the end of its run does it, which may make its files only now
+		m.removeFiles(&j)
+	}
 }
 
 // look drops the jobs that another node has ended, or deleted, while this one was silent: of those that run here it looks at

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -44,6 +47,19 @@ func (b *bench) beside(node string) *bench {
 	other.o.Node, other.o.Dir, other.o.Links = node, b.t.TempDir(), b.links
 	other.start()
 	return other
+}
+
+// files are the files of results in the data folder.
+func (b *bench) files() (names []string) {
+	b.t.Helper()
+	list, err := os.ReadDir(filepath.Join(b.o.Dir, "jobs"))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, f := range list {
+		names = append(names, f.Name())
+	}
+	return names
 }
 
 // sleepingJob returns two nodes, of which the first has a job of five rows that stands still before its first row.
@@ -93,6 +109,9 @@ func TestLost(t *testing.T) {
 			}
 			if n := b.count(); n != links {
 				t.Errorf("%d links, want %d", n, links)
+			}
+			if files := b.files(); len(files) != 0 { // it made them when it woke up
+				t.Errorf("files stay: %q", files)
 			}
 			b.stop()
 			b.start() // on its folder again
@@ -287,16 +306,62 @@ func TestLostWhileItRests(t *testing.T) {
 				t.Fatal(err)
 			}
 			second.want(ws, id, RolledBack)
-			if s := b.want(ws, id, Done); s.Node != "first" {
-				t.Fatalf("%+v", s)
+			if s := b.want(ws, id, Done); s.Node != "first" || len(b.files()) != 2 {
+				t.Fatalf("%+v, files %q", s, b.files())
 			}
 			<-time.After(lookEvery)
 			synctest.Wait()
 			if _, err := b.Get(ws, id); terse.ErrorCode(err) != terse.CodeConflict {
 				t.Errorf("%s: %v", name, err)
 			}
+			if files := b.files(); len(files) != 0 {
+				t.Errorf("%s: files stay: %q", name, files)
+			}
 		})
 	}
+}
+
+// TestLostFiles: a node that was away removes the results of what another one rolled back or deleted meanwhile, and no others.
+func TestLostFiles(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, nil)
+		b.stop()
+		b.o.Node = "first"
+		b.start()
+		var ids []string
+		for range 3 {
+			id := b.create(ws, "rows.ndjson", rows(5), Spec{})
+			b.want(ws, id, Done)
+			ids = append(ids, id)
+		}
+		b.stop()
+		second := b.beside("second")
+		defer second.stop()
+		if _, err := second.RollbackLost(t.Context(), ws, ids[0]); err != nil {
+			t.Fatal(err)
+		}
+		second.want(ws, ids[0], RolledBack)
+		if err := DeleteLost(t.Context(), b.store, ws, ids[1]); err != nil {
+			t.Fatal(err)
+		}
+		foreign := filepath.Join(b.o.Dir, "jobs", "notes.txt")
+		if err := os.WriteFile(foreign, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b.start()
+		want := []string{ids[2] + ".errors.ndjson", ids[2] + ".result.ndjson", "notes.txt"}
+		if got := b.files(); !slices.Equal(got, want) {
+			t.Errorf("files %q, want %q", got, want)
+		}
+		f, _, err := b.File(ws, ids[2], false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestLostNotDeleted: a node that does not know yet that another has its job does not delete that one's.

@@ -151,6 +151,9 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 			after = w
 		}
 	}
+	if err := m.removeOrphans(); err != nil {
+		return nil, err
+	}
 	return m, nil
 }
 

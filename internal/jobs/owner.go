@@ -62,7 +62,8 @@ type Deleter interface {
 	DeleteDocument(ctx context.Context, w terse.WorkspaceID, kind terse.Kind, id string, ifVersion uint64) error
 }
 
-// DeleteLost forgets a job, in whatever state it is, whose node is not there to do it. What lies on the disk of that node stays.
+// DeleteLost forgets a job, in whatever state it is, whose node is not there to do it. Its results stay on the
+// disk of that node until that starts again.
 // Returns ErrNotFound, or an error of code conflict if the job changes meanwhile: its node is back.
 func DeleteLost(ctx context.Context, store Deleter, w terse.WorkspaceID, id string) error {
 	doc, err := store.GetDocument(ctx, w, terse.KindJob, id)

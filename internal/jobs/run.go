@@ -82,7 +82,11 @@ func (m *Manager) run(ctx context.Context, e *entry) {
 		if !left {
 			e.mu.Lock()
 			e.leave()
+			gone, j := e.gone, e.doc
 			e.mu.Unlock()
+			if gone {
+				m.removeFiles(&j)
+			}
 		}
 		m.mu.Lock()
 		m.running--

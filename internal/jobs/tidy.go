@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/terselink/terse"
@@ -39,11 +38,7 @@ func (m *Manager) Delete(ctx context.Context, w terse.WorkspaceID, id string) er
 	m.mu.Lock()
 	delete(m.jobs, id)
 	m.mu.Unlock()
-	for _, path := range []string{m.resultPath(&s.Job), m.errorPath(&s.Job)} {
-		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-			m.o.Log.Warn("remove the results of a job", "job", id, "error", err)
-		}
-	}
+	m.removeFiles(&s.Job)
 	return nil
 }
 
