@@ -437,10 +437,14 @@ func (s *server) openClicks(ctx context.Context) error {
 	return nil
 }
 
-// kept tells what a workspace keeps of its visitors. Until its settings are known that is nothing.
+// keptWithin is how long ago an edge node may last have heard of changes to keep what its workspaces want kept of visitors:
+// somebody may have switched that off since.
+const keptWithin = 5 * time.Minute
+
+// kept tells what a workspace keeps of its visitors. While its settings are not known that is nothing.
 func (s *server) kept(w terse.WorkspaceID) clicks.Kept {
 	a := s.auth.Load()
-	if a == nil {
+	if a == nil || s.edge != nil && !s.edge.HeardWithin(keptWithin) {
 		return clicks.Kept{}
 	}
 	set := a.Settings(w)

@@ -43,12 +43,18 @@ func (r *Reader) NextGroups(ctx context.Context, dst []byte, most int) ([]byte, 
 // EachGroup calls fn with every group in b, which NextGroups made, the number of its clicks and the id of the first, which no
 // other group has. Nothing is said of the groups unless all are whole and readable: else it returns an error of code invalid.
 func EachGroup(b []byte, fn func(first terse.ClickID, group []byte, records int)) error {
-	type found struct {
-		first   terse.ClickID
-		group   []byte
-		records int
-	}
-	var list []found
+	return eachGroup(b, func(g *foundGroup) { fn(g.first, g.bytes, g.records) })
+}
+
+type foundGroup struct {
+	first   terse.ClickID
+	bytes   []byte
+	records int
+	keeps   bool // something of visitors, see Kept
+}
+
+func eachGroup(b []byte, fn func(*foundGroup)) error {
+	var list []foundGroup
 	var r Reader
 	for len(b) > 0 {
 		info, err := parseGroupHeader(b)
@@ -56,14 +62,18 @@ func EachGroup(b []byte, fn func(first terse.ClickID, group []byte, records int)
 			return errGroups
 		}
 		group := b[:info.size()]
-		if r.check(info, group[groupHeader:]) != nil || r.group.reset(info, group[groupHeader:]) != nil || r.group.next(&r.raw) != nil {
+		if r.check(info, group[groupHeader:]) != nil || r.group.reset(info, group[groupHeader:]) != nil {
 			return errGroups
 		}
-		list = append(list, found{r.raw.ID, group, info.records})
+		keeps := r.group.kept.more
+		if r.group.next(&r.raw) != nil {
+			return errGroups
+		}
+		list = append(list, foundGroup{r.raw.ID, group, info.records, keeps})
 		b = b[len(group):]
 	}
-	for _, g := range list {
-		fn(g.first, g.group, g.records)
+	for i := range list {
+		fn(&list[i])
 	}
 	return nil
 }
@@ -77,14 +87,23 @@ type appended struct {
 	answer chan error
 }
 
-// Append writes groups of another recorder's spool (Reader.NextGroups) into this one, durable when it returns nil. Returns an error
-// of code invalid if they are not whole, unavailable if the spool is full or closed, and unknown_outcome if the disk
+// Append writes groups of another recorder's spool (Reader.NextGroups) into this one, durable when it returns nil. What a workspace
+// no longer wants kept of its visitors is left out. Returns an error of code invalid if they are not whole, unavailable if the spool is full or closed, and unknown_outcome if the disk
 // refused or ctx ended.
 func (r *Recorder) Append(ctx context.Context, groups []byte) error {
 	const op = "append clicks"
 	// The caller may give up and use its bytes again while the writer has not come to them.
-	a := appended{groups: append([]byte(nil), groups...), answer: make(chan error, 1)}
-	if err := EachGroup(groups, func(_ terse.ClickID, _ []byte, records int) { a.counts = append(a.counts, records) }); err != nil {
+	a := appended{answer: make(chan error, 1)}
+	limit := keptLimit{wanted: r.o.Kept}
+	err := eachGroup(groups, func(g *foundGroup) {
+		if g.keeps {
+			a.groups = limit.appendGroup(a.groups, g.bytes)
+		} else {
+			a.groups = append(a.groups, g.bytes...)
+		}
+		a.counts = append(a.counts, g.records)
+	})
+	if err != nil {
 		return err
 	}
 	if rungOf(r.dirBytes.Load(), r.o.MaxBytes) == rungNone {

@@ -226,6 +226,13 @@ func (g *groupBuilder) appendGroup(dst []byte) []byte {
 	raw = append(raw, g.dict...)
 	raw = append(raw, g.records...)
 	g.raw = raw
+	dst = appendPayload(dst, raw, g.n)
+	g.n = 0
+	return dst
+}
+
+// appendPayload appends a group of counted ids that has a payload and so many records.
+func appendPayload(dst, raw []byte, records int) []byte {
 	start := len(dst)
 	var header [groupHeader]byte
 	dst = append(dst, header[:]...)
@@ -247,11 +254,10 @@ func (g *groupBuilder) appendGroup(dst []byte) []byte {
 	copy(h, groupMagic)
 	le.PutUint32(h[4:], uint32(len(stored)))
 	le.PutUint32(h[8:], uint32(len(raw)))
-	le.PutUint16(h[12:], uint16(g.n))
+	le.PutUint16(h[12:], uint16(records))
 	h[14], h[15] = codec, idsCounted
 	le.PutUint32(h[16:], crc32.Checksum(stored, castagnoli))
 	le.PutUint32(h[20:], crc32.Checksum(h[:20], castagnoli))
-	g.n = 0
 	return dst
 }
 

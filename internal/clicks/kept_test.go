@@ -42,16 +42,22 @@ func slotsOf(list []Click) (slots []byte) {
 // keptSegment is a segment of keptClicks with fixed randomness.
 func keptSegment(tb testing.TB) []byte {
 	tb.Helper()
+	return append(appendSegmentHeader(nil, noon.UnixMilli(), "n1"), keptGroup(tb, keptClicks(), keepsAll)...)
+}
+
+// keptGroup is a group of clicks with fixed randomness.
+func keptGroup(tb testing.TB, list []Click, kept func(terse.WorkspaceID) Kept) []byte {
+	tb.Helper()
 	o := testOptions(tb, vfs.NewMem())
-	o.Kept, o.Salts, o.Geo = keepsAll, nil, nil
+	o.Kept, o.Salts, o.Geo = kept, nil, nil
 	if err := o.setDefaults(); err != nil {
 		tb.Fatal(err)
 	}
 	w := newWriter(&Recorder{o: o})
 	w.group.fill = func(b []byte) { copy(b, "0123456789abcdef") }
-	w.encode(slotsOf(keptClicks()), noon.UnixMilli(), rungAll)
+	w.encode(slotsOf(list), noon.UnixMilli(), rungAll)
 	w.endGroup()
-	return append(appendSegmentHeader(nil, noon.UnixMilli(), "n1"), w.pending...)
+	return w.pending
 }
 
 // TestGoldenKept holds the bytes on disk to docs/format/spool.md, and the addresses in them to their networks.

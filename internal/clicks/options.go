@@ -43,7 +43,7 @@ type Options struct {
 	Geo          *geo.DB          // nil: no countries
 	Salts        SaltSource       // nil: every visitor is 0
 	// Kept tells, from memory and without waiting, what a workspace keeps of its visitors; it is asked for clicks as they
-	// are written. nil: nothing.
+	// are written, from many goroutines. nil: nothing.
 	Kept func(terse.WorkspaceID) Kept
 	Log  *slog.Logger // default: discarded
 }

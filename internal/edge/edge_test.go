@@ -504,9 +504,15 @@ func TestHeard(t *testing.T) {
 	if err := s.Ping(t.Context()); !errors.Is(err, terse.ErrUnavailable) {
 		t.Errorf("error %v", err)
 	}
-	s.heard.Store(time.Now().Add(time.Hour).UnixMilli())
-	if err := s.Ping(t.Context()); err != nil {
-		t.Error(err)
+	for ago, want := range map[time.Duration]bool{0: true, 4 * time.Minute: true, 6 * time.Minute: false, -time.Hour: false} {
+		s.heard.Store(time.Now().Add(-ago).UnixMilli())
+		if got := s.HeardWithin(5 * time.Minute); got != want {
+			t.Errorf("heard %v ago: %t", ago, got)
+		}
+	}
+	s.heard.Store(0)
+	if s.HeardWithin(365 * 24 * time.Hour) {
+		t.Error("what was never heard counts as heard")
 	}
 }
 

@@ -64,6 +64,9 @@ func (s *Store) Sync(ctx context.Context) error {
 		return nil
 	}
 	_, err := s.readAgain(ctx)
+	if err == nil {
+		s.heard.Store(time.Now().UnixMilli())
+	}
 	return err
 }
 
@@ -126,7 +129,6 @@ func (s *Store) readAgain(ctx context.Context) (next state, err error) {
 	}
 	s.copy.state.Store(&next)
 	s.synced.Store(true)
-	s.heard.Store(time.Now().UnixMilli())
 	return next, nil
 }
 
@@ -299,7 +301,7 @@ func (s *Store) Ping(context.Context) error {
 	if s.copy.broken() {
 		return errCopy
 	}
-	if at := s.heard.Load(); at != 0 && time.Since(time.UnixMilli(at)) < heardWithin {
+	if s.HeardWithin(heardWithin) {
 		return nil
 	}
 	message := "the upstream control plane has not answered"
@@ -307,6 +309,13 @@ func (s *Store) Ping(context.Context) error {
 		message = why
 	}
 	return unavailable(message+"; redirects go on from the copy, which was right at "+s.copy.state.Load().FollowedAt.Time().Format(time.RFC3339), nil)
+}
+
+// HeardWithin reports whether all that was changed at the control plane up to d ago is in force here, as far as the clock tells:
+// one that was set back says no. Until the feed was read once it is not.
+func (s *Store) HeardWithin(d time.Duration) bool {
+	at := s.heard.Load()
+	return at != 0 && time.Since(time.UnixMilli(at)).Abs() < d
 }
 
 // Close implements terse.Store. Run must have ended.
