@@ -85,7 +85,7 @@ bench: build ## measure the budgets of docs/performance.md, beside nginx and raw
 	$(GO) run ./bench
 
 .PHONY: bench-quick
-bench-quick: build ## the same in under two minutes, with smaller numbers
+bench-quick: build ## the same with less of everything, a smoke test of about five minutes
 	scripts/bench-deps
 	$(GO) run ./bench -quick
 

@@ -5,7 +5,7 @@
 // engine did in the same run on the same cores.
 //
 //	go run ./bench            everything, about thirteen minutes
-//	go run ./bench -quick     the same with less of everything, under ninety seconds: a smoke test
+//	go run ./bench -quick     the same with less of everything, about five: a smoke test
 //	go run ./bench -only bulk,ready
 //
 // The server is the real program in a process of its own, reached over loopback; generators and peers share
@@ -87,7 +87,7 @@ func run() (err error) {
 	for _, p := range parts {
 		names = append(names, p.name)
 	}
-	quick := flag.Bool("quick", false, "less of everything: a smoke test of under 90 s")
+	quick := flag.Bool("quick", false, "less of everything: a smoke test of about five minutes")
 	only := flag.String("only", "", "parts to run, separated by commas: "+strings.Join(names, ", "))
 	panelClicks := flag.Int("panel-clicks", 10_000_000, "clicks of the part panels in a full run; 100,000,000 take about half an hour to make")
 	panelDir := flag.String("panel-dir", "", "folder that keeps the clicks of the part panels: a later run with the same number asks again without making them")

@@ -31,7 +31,7 @@ func panelLinks(n int) int { return min(1_000_000, max(n/100, 1000)) }
 // enrichment and the engine, days are closed as they would have been, and each question is asked many
 // times with a memory limit of 1 GB. Beside it plain DuckDB answers the same from the Parquet files.
 func (b *bench) panels(ctx context.Context) (err error) {
-	n := pick(b, b.panelClicks, 1_000_000)
+	n := pick(b, b.panelClicks, 200_000)
 	dir := b.panelDir
 	if dir == "" {
 		dir = filepath.Join(b.dir, "panels")
