@@ -20,6 +20,7 @@ import (
 // one that fails at first gets the message again, with the same id; one that answers 410 gets
 // it once. The receiver is on loopback, which only the configuration allows.
 func TestCallback(t *testing.T) {
+	waits(t)
 	type post struct {
 		path, id string
 		err      error

@@ -318,6 +318,7 @@ func TestChangesEverywhere(t *testing.T) {
 
 // TestChangesWithoutRedis: whatever happens to Redis, visits and writes go on, and two nodes follow each other.
 func TestChangesWithoutRedis(t *testing.T) {
+	waits(t)
 	redis := testengine.NewRedis(t)
 	store := onPostgres(newDatabase(t))
 	c := startCluster(t, store, redis.URL, redis.URL)
@@ -409,6 +410,7 @@ func TestChangesWithoutRedis(t *testing.T) {
 
 // TestChangesDynamoDB: two nodes on one table follow each other.
 func TestChangesDynamoDB(t *testing.T) {
+	waits(t)
 	redis := testengine.Address(t, testengine.Redis)
 	c := startCluster(t, onDynamoDB(t), redis, redis)
 	things := c.make(t)

@@ -55,6 +55,7 @@ func TestCrashClickHouse(t *testing.T) {
 // TestClickHouseAway visits links while the analytics server is away, from the start and later: redirects do not
 // notice, questions are refused with a reason, and afterwards every click is there once.
 func TestClickHouseAway(t *testing.T) {
+	waits(t)
 	proxy, through := testengine.NewProxy(t, newClickHouse(t))
 	proxy.Refuse()
 	s := start(t, proc.Options{Env: append(onClickHouse(through), quick...)})

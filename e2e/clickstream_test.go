@@ -17,6 +17,7 @@ import (
 // TestClickStreams: two nodes that redirect and know no ClickHouse, two workers that are killed in turn, Redis emptied and full. Every click is
 // counted once.
 func TestClickStreams(t *testing.T) {
+	waits(t)
 	redis := testengine.NewRedis(t)
 	common := append(append(onPostgres(newDatabase(t)), "TERSE_REDIS_URL="+redis.URL, fmt.Sprintf("TERSE_REDIS_PREFIX=e2e%x", rand.Uint64()), "TERSE_REDIS_CLICK_STREAMS=true",
 		"TERSE_ANALYTICS_ENGINE=clickhouse"), quick...)

@@ -182,6 +182,7 @@ func links(t *testing.T, name string, rows int) []string {
 // TestCommandResume: a command that is interrupted or killed in the middle of sending, and a server that is killed
 // under a job, cost nothing: --resume goes on where it was, and makes no link twice.
 func TestCommandResume(t *testing.T) {
+	waits(t)
 	s := start(t, proc.Options{Env: quick})
 	h := newHurdle(t, s)
 	dir := t.TempDir()

@@ -17,7 +17,11 @@ import (
 // onDynamoDB makes a table by the command line and returns the environment of servers that use it.
 func onDynamoDB(t *testing.T) []string {
 	t.Helper()
-	endpoint := testengine.Address(t, testengine.DynamoDB)
+	return onDynamoDBAt(t, testengine.Address(t, testengine.DynamoDB))
+}
+
+func onDynamoDBAt(t *testing.T, endpoint string) []string {
+	t.Helper()
 	table := fmt.Sprintf("e2e-%d-%d", os.Getpid(), time.Now().UnixNano())
 	env := []string{"AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local", "AWS_REGION=us-east-1", "AWS_EC2_METADATA_DISABLED=true"}
 	for range 2 { // the second time it is there
@@ -35,7 +39,10 @@ func onDynamoDB(t *testing.T) []string {
 
 // TestCrashDynamoDB is TestCrash with the links in DynamoDB: what was acknowledged is there after every kill, whole, once.
 func TestCrashDynamoDB(t *testing.T) {
-	env := onDynamoDB(t)
+	waits(t)
+	testengine.Address(t, testengine.DynamoDB)
+	_, at := newEngineSet(t, "dynamodb") // one of its own: there is as much to do as it can take
+	env := onDynamoDBAt(t, at[testengine.DynamoDB])
 	kills := 6
 	if testing.Short() {
 		kills = 2
@@ -45,6 +52,7 @@ func TestCrashDynamoDB(t *testing.T) {
 
 // TestDynamoDBHasOneNode: a second node is refused while the first one lives, and says why.
 func TestDynamoDBHasOneNode(t *testing.T) {
+	waits(t)
 	env := append(onDynamoDB(t), quick...)
 	first := start(t, proc.Options{Env: env})
 	_, err := proc.Start(t.Context(), proc.Options{Bin: bin, Data: t.TempDir(), Env: env})

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,6 +21,14 @@ import (
 // bin is the program under test.
 var bin string
 
+// buildDir is where programs are built; it is removed in the end.
+var buildDir string
+
+// buildKillable builds the program that kills itself at named places (package failpoint), for all tests once.
+var buildKillable = sync.OnceValues(func() (string, error) {
+	return proc.Build(context.Background(), buildDir, "failpoints")
+})
+
 func TestMain(m *testing.M) {
 	if url := os.Getenv(leaseChildEnv); url != "" {
 		os.Exit(leaseMain(url))
@@ -27,22 +36,27 @@ func TestMain(m *testing.M) {
 	if url := os.Getenv(fenceChildEnv); url != "" {
 		os.Exit(fenceMain(url))
 	}
-	dir, err := os.MkdirTemp("", "terse-e2e-")
-	if err != nil {
+	var err error
+	if buildDir, err = os.MkdirTemp("", "terse-e2e-"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	code := 1
-	if bin, err = proc.Build(context.Background(), dir); err != nil {
+	if bin, err = proc.Build(context.Background(), buildDir); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	} else {
 		code = m.Run()
 	}
-	if err := os.RemoveAll(dir); err != nil {
+	if err := os.RemoveAll(buildDir); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
 	os.Exit(code)
 }
+
+// waits lets a test that waits most of the time run beside the others that do; scripts/test says how many. Such a
+// test has its folders, ports and databases to itself, stops no engine that others use, and holds no time against a bound that a
+// busy machine may exceed.
+func waits(t *testing.T) { t.Parallel() }
 
 // start starts a server on the data folder, "" for a new one, and stops it with the test.
 func start(t *testing.T, o proc.Options) *proc.Server {

@@ -105,6 +105,7 @@ func (p *fenceProcess) kill() {
 // TestFenceProcesses: of processes that want one lock, and are killed and paused while they write under it, none writes
 // anything after the next holder has written.
 func TestFenceProcesses(t *testing.T) {
+	waits(t)
 	url := newDatabase(t)
 	all := make([]*fenceProcess, 3)
 	for i := range all {

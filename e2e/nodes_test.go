@@ -49,6 +49,7 @@ func TestNodesEmbedded(t *testing.T) {
 // TestRoles starts a node that only redirects and one that does the rest on one database. What is not of the role is not
 // opened but for health and metrics; a link that one makes redirects at the other; who is killed is dead to the other.
 func TestRoles(t *testing.T) {
+	waits(t)
 	env := append(append(onPostgres(newDatabase(t)), onRedis(t)...), quick...)
 	env = append(env, "TERSE_ANALYTICS_ENABLED=false")
 	main := start(t, proc.Options{Env: append([]string{"TERSE_NODE_NAME=main", "TERSE_ROLE=control,worker"}, env...), NoWait: true})
@@ -132,6 +133,7 @@ func checkSigns(t *testing.T, s *proc.Server) {
 // TestFirstStartTogether starts two nodes at once on an empty database, with the same host and without a key that was chosen:
 // both serve, under one default domain and one owner key.
 func TestFirstStartTogether(t *testing.T) {
+	waits(t)
 	redis := testengine.Address(t, testengine.Redis)
 	for round := range 3 {
 		env := append(onPostgres(newDatabase(t)), quick...)
@@ -171,6 +173,7 @@ func TestFirstStartTogether(t *testing.T) {
 
 // TestDoctorNodes: the doctor tries where nodes say that they are to be reached, and says whose URL leads elsewhere.
 func TestDoctorNodes(t *testing.T) {
+	waits(t)
 	env := append(append(onPostgres(newDatabase(t)), onRedis(t)...), "TERSE_ANALYTICS_ENABLED=false")
 	begin := func(name, at string) (proc.Options, *proc.Server) {
 		o := fixedAddrs(t, append([]string{"TERSE_NODE_NAME=" + name}, env...)...)

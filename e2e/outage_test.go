@@ -173,7 +173,7 @@ type outageNode struct {
 // failure, one node is started again meanwhile and serves, and afterwards every click is there once.
 // TERSE_OUTAGE_MINUTES=10 makes it last so long, instead of ten seconds.
 func TestOutage(t *testing.T) {
-	t.Parallel() // it waits most of the time
+	waits(t)
 	engines, at := newEngineSet(t, "postgres", "redis", "clickhouse")
 	env := slices.Concat(onPostgres(at[testengine.Postgres]), []string{"TERSE_REDIS_URL=" + at[testengine.Redis]}, onClickHouse(strings.TrimSuffix(at[testengine.ClickHouse], "/default")+"/terse"))
 	outage(t, env, func() { engines.do("halt") }, func() { engines.do("again") })
@@ -182,7 +182,7 @@ func TestOutage(t *testing.T) {
 // TestOutageDynamoDB is TestOutage with the links in DynamoDB, which is out of reach; it is in memory here, so that it may not
 // be stopped.
 func TestOutageDynamoDB(t *testing.T) {
-	t.Parallel() // it waits most of the time
+	waits(t)
 	engines, at := newEngineSet(t, "redis", "clickhouse")
 	env := onDynamoDB(t)
 	var proxy *testengine.Proxy

@@ -24,10 +24,11 @@ import (
 // pieces, the job, its events and results. The node that has them is killed in the middle, of the job when a part of its results
 // is written: 503 until it is back, and then the job goes on.
 func TestAnyNodeAnswers(t *testing.T) {
+	waits(t)
 	redis := testengine.Address(t, testengine.Redis)
 	env := append(append(onPostgres(newDatabase(t)), "TERSE_REDIS_URL="+redis, fmt.Sprintf("TERSE_REDIS_PREFIX=e2e%x", rand.Uint64()), "TERSE_ANALYTICS_ENABLED=false"), quick...)
 	data := map[string]string{"owner": filepath.Join(t.TempDir(), "owner"), "front": filepath.Join(t.TempDir(), "front")}
-	killable, err := proc.Build(t.Context(), t.TempDir(), "failpoints")
+	killable, err := buildKillable()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -120,7 +120,7 @@ func newTorture(t *testing.T, seed uint64) *torture {
 	c := &torture{
 		t: t, r: rand.New(rand.NewPCG(seed, 1)), want: map[string]string{}, counts: map[string]int{}, received: map[string]int{}, secrets: map[string]string{},
 	}
-	killable, err := proc.Build(t.Context(), t.TempDir(), "failpoints")
+	killable, err := buildKillable()
 	if err != nil {
 		t.Fatal(err)
 	}

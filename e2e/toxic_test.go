@@ -347,7 +347,7 @@ func (w *ward) once() {
 // memory redirect without one failure, all others are right or 503, every request is answered, nothing piles up, nothing
 // is lost or made twice, and it ends by itself.
 func TestToxicConnections(t *testing.T) {
-	t.Parallel() // it waits most of the time
+	waits(t)
 	postgres, store := newToxicProxy(t, "postgres", newDatabase(t))
 	redis, bus := newToxicProxy(t, "redis", testengine.Address(t, testengine.Redis))
 	clickhouse, engine := newToxicProxy(t, "clickhouse", newClickHouse(t))
@@ -368,7 +368,7 @@ func TestToxicConnections(t *testing.T) {
 
 // TestToxicDynamoDB is TestToxicConnections for the connections to DynamoDB.
 func TestToxicDynamoDB(t *testing.T) {
-	t.Parallel() // it waits most of the time
+	waits(t)
 	env := onDynamoDB(t)
 	var dynamodb *toxicProxy
 	for i, kv := range env {
