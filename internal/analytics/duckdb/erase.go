@@ -37,7 +37,7 @@ func erasureCond(e Erasure) string {
 // rollups, and returns how many there were. It rewrites the days that have some, one after another: an erasure that is
 // cut off goes on where it was when it is asked for again. The erasure is first
 // noted in the record, so that clicks before it are left out too when they are read from the spool
-// later: those on their way, and those of a spool that is read again. The spool itself
+// later: those on their way, and those of a spool that is read again. Nothing of them is left in the bytes of the database. The spool itself
 // loses them with its segments. Of a day of which retention has taken clicks, the numbers of other workspaces stay; those of
 // this one become what its clicks that are left say.
 func (d *DB) Erase(ctx context.Context, e Erasure) (n int64, err error) {
@@ -91,7 +91,10 @@ func (d *DB) Erase(ctx context.Context, e Erasure) (n int64, err error) {
 	if err := d.forgetSweeper(ctx, e); err != nil {
 		return 0, fmt.Errorf("erase: %w", err)
 	}
-	if err := d.collect(ctx); err != nil || d.mirror == nil {
+	if err := d.scrub(ctx); err != nil { // also if nothing was found: an erasure before this one may have been cut off here
+		return n, fmt.Errorf("erase: %w", err)
+	}
+	if err := errors.Join(d.collect(ctx), d.forgetAside()); err != nil || d.mirror == nil {
 		return n, err
 	}
 	unlock() // clicks need not wait for the network

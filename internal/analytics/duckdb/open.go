@@ -336,6 +336,11 @@ func (d *DB) start(ctx context.Context) error {
 			return err
 		}
 	}
+	if slices.Contains(tables, scrubTable) {
+		if err := d.exec(ctx, dropScrubbed); err != nil {
+			return err
+		}
+	}
 	for _, t := range tables {
 		day, ok := tableDay(t)
 		if !ok {

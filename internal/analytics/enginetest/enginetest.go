@@ -24,7 +24,7 @@ import (
 
 // Options describe the engine under test.
 type Options struct {
-	// New returns an engine that holds exactly the events and knows no facts. It must be a FactSink, too. The
+	// New returns an engine that holds exactly the events and knows no facts. It must be a FactSink and an Eraser, too. The
 	// suite calls it a few times; the engine ends with the test.
 	New func(t *testing.T, events []clicks.Event) analytics.Engine
 	// Events is how many events the random test loads; 0: 20,000.
@@ -48,6 +48,7 @@ func Run(t *testing.T, o Options) {
 	t.Run("example", func(t *testing.T) { testExample(t, o) })
 	t.Run("random", func(t *testing.T) { testRandom(t, o) })
 	t.Run("facts", func(t *testing.T) { testFacts(t, o) })
+	t.Run("erase", func(t *testing.T) { testErase(t, o) })
 }
 
 // testEmpty: an engine without clicks answers with zeros, and buckets are there.
