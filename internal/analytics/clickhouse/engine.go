@@ -34,6 +34,9 @@ func (e *Engine) Summary(ctx context.Context, q analytics.Query) (analytics.Summ
 				return err
 			}
 		}
+		if err := e.quietSummary(ctx, p, q, &r); err != nil {
+			return err
+		}
 		if p.raw.empty() {
 			return nil
 		}
@@ -88,6 +91,9 @@ func (e *Engine) Timeseries(ctx context.Context, q analytics.Query) (analytics.T
 			if err := e.rolledTimeseries(ctx, p, q, starts, r.Points); err != nil {
 				return err
 			}
+		}
+		if err := e.quietTimeseries(ctx, p, q, starts, r.Points); err != nil {
+			return err
 		}
 		if p.raw.empty() {
 			return nil

@@ -154,6 +154,57 @@ func TestRetention(t *testing.T) {
 	}
 }
 
+// TestQuietLinks: links with too few clicks for rows of their own keep their clicks by day when retention takes the clicks themselves.
+func TestQuietLinks(t *testing.T) {
+	events := enginetest.Events(12, 4000)[:1000]
+	e, ref := open(t, Options{Clock: afterSpan(500), scopeRows: 1000}), enginetest.NewReference(events)
+	ingest(t, e, &sliceSource{events: events})
+	if err := e.SetRetention(t.Context(), analytics.Retention{Default: analytics.Terms{Raw: 400}}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // closed, then pruned
+		if err := e.Tidy(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := e.number(t.Context(), "SELECT count() FROM clicks"); err != nil || n != 0 {
+		t.Fatalf("%d clicks are left, %v", n, err)
+	}
+	all := int64(0)
+	for _, link := range linksOf(events)[:20] {
+		q := whole
+		q.Scope.Link = link
+		want, _ := ref.Summary(t.Context(), q)
+		want = analytics.Summary{Clicks: want.Clicks, Humans: want.Humans, Total: want.Humans, Outcomes: map[string]int64{}}
+		if want.Clicks > 0 {
+			want.Outcomes["redirect"] = want.Clicks
+		}
+		got, err := e.Summary(t.Context(), q)
+		if got.LagMs = 0; err != nil || !cmp.Equal(want, got) {
+			t.Errorf("link %d: %v %s", link, err, cmp.Diff(want, got))
+		}
+		series, err := e.Timeseries(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantSeries, _ := ref.Timeseries(t.Context(), q)
+		for i, p := range wantSeries.Points {
+			wantSeries.Points[i] = analytics.Point{T: p.T, Clicks: p.Clicks}
+		}
+		if !cmp.Equal(wantSeries, series) {
+			t.Errorf("link %d: %s", link, cmp.Diff(wantSeries, series))
+		}
+		q.Bots = analytics.BotsOnly
+		if got, err := e.Summary(t.Context(), q); err != nil || got.Clicks != 0 {
+			t.Errorf("link %d: %d clicks of bots, %v", link, got.Clicks, err)
+		}
+		all += want.Clicks
+	}
+	if all == 0 {
+		t.Error("nothing was asked for")
+	}
+}
+
 // TestErase: the clicks of a link go from clicks and numbers, those that come later too, and nothing else changes.
 func TestErase(t *testing.T) {
 	e := open(t, Options{Clock: afterSpan(1), scopeRows: 10})

@@ -14,6 +14,7 @@ import (
 // numbers, so the choice is one of speed, and of what is left once clicks have been removed.
 type plan struct {
 	rolled []int64 // ascending
+	quiet  []int64 // whose clicks are gone, and of which the scope has no rows
 	ver    uint64  // of the table rolled that the plan was made by
 	raw    raw
 	scope  string
@@ -89,6 +90,9 @@ func (e *Engine) split(ctx context.Context, q analytics.Query, dim analytics.Dim
 	}
 	for _, day := range candidates.rolled {
 		n, found := botVisits[day]
+		if !days[day].raw && !found && !every && days[day].pruned != rollupsGone {
+			p.quiet = append(p.quiet, day)
+		}
 		if !days[day].raw || (found || every) && (n == 0 || q.Bots == analytics.BotsExclude) && !cut[day] {
 			p.rolled = append(p.rolled, day)
 		}

@@ -52,7 +52,7 @@ func cubesOf(q analytics.Query, by analytics.Dimension) (list []int) {
 
 // fromCubes takes out of the raw days of a plan those that a cube has. able says whether a closed day can be answered
 // from one. Days without raw clicks, which the plan may have left out, come in if each of them with clicks of the
-// workspace has a cube: numbers of some of them would look like those of all.
+// workspace has a cube: numbers of some of them would look like those of all. Of a link the others are in rlink.
 func (at *snapshot) fromCubes(ctx context.Context, p plan, q analytics.Query, by analytics.Dimension, able func(v dayView) bool) (plan, error) {
 	fit := cubesOf(q, by)
 	candidates := map[int64]dayView{}
@@ -91,7 +91,7 @@ func (at *snapshot) fromCubes(ctx context.Context, p plan, q analytics.Query, by
 	// What is left of the candidates is in a cube, or has no click of the workspace.
 	p.raw = slices.DeleteFunc(slices.Clone(p.raw), func(v dayView) bool { _, in := candidates[v.day]; return in })
 	for i, days := range byCube {
-		if gap {
+		if gap && !(by == "" && quietAble(q)) {
 			days = slices.DeleteFunc(days, func(day int64) bool { v := candidates[day]; return !v.raw() })
 		}
 		if len(days) > 0 {

@@ -110,6 +110,9 @@ func (at *snapshot) summary(ctx context.Context, p plan, q analytics.Query) (ana
 			return r, err
 		}
 	}
+	if err := at.quietSummary(ctx, p, q, &r); err != nil {
+		return r, err
+	}
 	var st statement
 	text := st.summary(p.raw, q)
 	err := at.addSummary(ctx, &r, text, st.args)
@@ -172,6 +175,9 @@ func (d *DB) Timeseries(ctx context.Context, q analytics.Query) (analytics.Times
 			if err := at.addCubedTimeseries(ctx, c, q, starts, r.Points); err != nil {
 				return err
 			}
+		}
+		if err := at.quietTimeseries(ctx, p, q, starts, r.Points); err != nil {
+			return err
 		}
 		var st statement
 		text := st.timeseries(p.raw, q, starts)

@@ -20,6 +20,7 @@ type plan struct {
 	cubeDays []cubeDays
 	parts    []int64 // from rdim15
 	tags     []int64 // of a breakdown by tag, from the scopes of tags
+	quiet    []int64 // of a link, from rlink
 	raw      []dayView
 }
 
@@ -109,9 +110,9 @@ func (at *snapshot) split(ctx context.Context, q analytics.Query, dim analytics.
 	for _, v := range candidates {
 		n, found := botVisits[v.day]
 		switch {
-		case !v.raw(), (found || every) && (n == 0 || q.Bots == analytics.BotsExclude) && !cut[v.day]:
+		case !v.raw() && (found || every), (found || every) && (n == 0 || q.Bots == analytics.BotsExclude) && !cut[v.day]:
 			p.rolled = append(p.rolled, v.day)
-		default:
+		case v.raw():
 			p.raw = append(p.raw, v)
 		}
 	}
@@ -135,7 +136,8 @@ func (at *snapshot) planSummary(ctx context.Context, q analytics.Query) (p plan,
 	if err != nil {
 		return p, err
 	}
-	return at.fromCubes(ctx, p, q, "", whole)
+	p, err = at.fromCubes(ctx, p, q, "", whole)
+	return at.withQuiet(p, q), err
 }
 
 // planBreakdown: whole days, with filters on nothing but the dimension itself, or with filters and a search that a cube has.
@@ -168,9 +170,13 @@ func (at *snapshot) planTimeseries(ctx context.Context, q analytics.Query, start
 	}); err != nil {
 		return p, err
 	}
-	return at.fromParts(ctx, p, q, func(v dayView) bool {
+	p, err = at.fromParts(ctx, p, q, func(v dayView) bool {
 		return !slices.ContainsFunc(q.DaySegments(starts, v.day), func(g analytics.Segment) bool { return !g.AtEnd() })
 	})
+	if q.Interval != analytics.Minute && q.Interval != analytics.Hour {
+		p = at.withQuiet(p, q)
+	}
+	return p, err
 }
 
 // planSlots: no filter or one that rdim15 has, and a range whose ends lie on quarters of an hour.

@@ -18,6 +18,8 @@ type snapshot struct {
 	tx     *sql.Tx
 	days   []dayView
 	merged int64 // the last day in link_totals
+	// rollupFile names the file of a table of rollups of a day.
+	rollupFile func(day int64, table string) string
 }
 
 // errMoved: clicks moved before the transaction of an answer had read anything.
@@ -25,7 +27,7 @@ var errMoved = errors.New("the clicks of a day moved")
 
 // look calls fn with the present state. It returns the generation of what was known before.
 func (d *DB) look(ctx context.Context, fn func(ctx context.Context, at *snapshot) error) (generation int64, err error) {
-	at := &snapshot{}
+	at := &snapshot{rollupFile: d.rollupFile}
 	at.days, generation = d.view()
 	d.mu.RLock()
 	at.merged = d.merged // if it changed since, so did the generation
