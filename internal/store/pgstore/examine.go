@@ -79,7 +79,7 @@ func Examine(ctx context.Context, o Options) []Finding {
 	var oldest float64
 	if err := conn.QueryRow(ctx, `select coalesce(max(extract(epoch from now() - xact_start)), 0)::float8 from pg_stat_activity
 		where backend_xid is not null and pid <> pg_backend_pid()`).Scan(&oldest); err == nil {
-		add("transactions", false, "%s", text(oldest > 60, "one that writes has been open for %v: it holds up changes for caches and analytics", time.Duration(oldest)*time.Second))
+		add("transactions", false, "%s", text(oldest > feedHeldLong.Seconds(), "one that writes has been open for %v: it holds up changes for caches and analytics", time.Duration(oldest)*time.Second))
 	}
 	if o.ReplicaURL != "" {
 		list = append(list, examineReplica(ctx, &o))

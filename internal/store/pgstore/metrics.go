@@ -20,16 +20,17 @@ var (
 	descBusy    = describe("connections_busy", "Connections to the primary that are in use.")
 	descWaits   = describe("connection_waits_total", "Calls that had to wait for a connection.")
 	descReplica = describe("replica_usable", "1 if redirects read from the replica now.")
+	descHeld    = describe("feed_held_seconds", "For how long the oldest open transaction of the server that has written is known to hold up the feed of changes; 0 if there is none. Measured every 5 s.")
 )
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descLinks, descCommits, descRetried, descUnknown, descConns, descBusy, descWaits, descReplica} {
+	for _, d := range []*prometheus.Desc{descLinks, descCommits, descRetried, descUnknown, descConns, descBusy, descWaits, descReplica, descHeld} {
 		ch <- d
 	}
 }
 
-// Collect implements prometheus.Collector.
+// Collect implements prometheus.Collector. What is not known is left out.
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	count := func(d *prometheus.Desc, v uint64) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v))
@@ -51,5 +52,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 			usable = 1
 		}
 		gauge(descReplica, usable)
+	}
+	if held, known := c.s.held.measured(); known {
+		gauge(descHeld, held.Seconds())
 	}
 }

@@ -29,7 +29,7 @@ type Options struct {
 	// FeedMaxAge is how long changes are kept. 0 means 24 hours.
 	FeedMaxAge time.Duration
 	// MaintainEvery is the pause between rounds of forgetting old changes. 0 means ten
-	// minutes, negative never.
+	// minutes, negative never; then it is not measured either how long the feed is held up.
 	MaintainEvery time.Duration
 	// Log receives what happens in the background. nil discards it.
 	Log *slog.Logger

@@ -24,6 +24,7 @@ type Store struct {
 	closed  atomic.Bool
 	stop    context.CancelFunc
 	running sync.WaitGroup
+	held    feedHeld
 
 	inserted, commits, unknown, retried atomic.Uint64
 }
@@ -64,6 +65,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s.stop = stop
 	if o.MaintainEvery > 0 {
 		s.running.Go(func() { s.maintain(background) })
+		s.running.Go(func() { s.watchFeed(background) })
 	}
 	return s, nil
 }
