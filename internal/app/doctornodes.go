@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/terselink/terse"
 	"github.com/terselink/terse/internal/config"
+	"github.com/terselink/terse/internal/jobs"
 	"github.com/terselink/terse/internal/nodes"
 	"github.com/terselink/terse/internal/store/dynamostore"
 	"github.com/terselink/terse/internal/store/pgstore"
@@ -47,6 +49,36 @@ func (d *doctor) nodes(ctx context.Context) {
 		return
 	}
 	d.otherNodes(ctx, self, list)
+	d.waitingJobs(ctx, store, list)
+}
+
+// waitingJobs says which jobs wait for nodes that are not there.
+func (d *doctor) waitingJobs(ctx context.Context, store jobs.Lister, list []nodes.Seen) {
+	waiting, err := jobs.WaitingByNode(ctx, store)
+	if err != nil {
+		d.add("jobs", true, fmt.Sprintf("they cannot be listed: %v", err))
+		return
+	}
+	ok := true
+	for _, id := range slices.Sorted(maps.Keys(waiting)) {
+		who := id + ", which is not on the list any more"
+		if i := slices.IndexFunc(list, func(n nodes.Seen) bool { return n.ID == id }); i >= 0 {
+			if list[i].State == nodes.Alive {
+				continue
+			}
+			who = fmt.Sprintf("%s, which has given no sign of life since %s", list[i].Name, list[i].SeenAt.Time().UTC().Format(time.RFC3339))
+		}
+		w, count := waiting[id], "1 job waits"
+		if w.Jobs > 1 {
+			count = fmt.Sprintf("%d jobs wait", w.Jobs)
+		}
+		ok = false
+		d.add("jobs", false, fmt.Sprintf("%s for the node %s. They go on when it starts again on its data folder; if it does not come back, end each with terse jobs cancel at any node (the oldest is %s of workspace %s; docs/cluster.md)",
+			count, who, w.Oldest, w.Workspace))
+	}
+	if ok {
+		d.add("jobs", false, "")
+	}
 }
 
 // tryNodesAtOnce is how many nodes are tried at the same time.

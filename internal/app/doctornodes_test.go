@@ -1,13 +1,17 @@
 package app
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/terselink/terse"
 	"github.com/terselink/terse/internal/nodes"
 )
 
@@ -87,5 +91,65 @@ func TestOtherNodes(t *testing.T) {
 	d.otherNodes(t.Context(), "0", list)
 	if !slices.Equal(d.list, want) {
 		t.Errorf("%+v, want %+v", d.list, want)
+	}
+}
+
+// jobStore has jobs of one workspace.
+type jobStore struct {
+	jobs []terse.Document
+	err  error
+}
+
+func (s jobStore) ListDocuments(_ context.Context, w terse.WorkspaceID, kind terse.Kind, after string, _ int) ([]terse.Document, error) {
+	if after != "" {
+		return nil, s.err
+	}
+	if kind == terse.KindWorkspace {
+		return []terse.Document{{Kind: kind, ID: terse.WorkspaceID(7).String(), Data: []byte(`{"id":7}`)}}, s.err
+	}
+	if w != 7 {
+		return nil, s.err
+	}
+	return s.jobs, s.err
+}
+
+// TestWaitingJobs: jobs of nodes that are dead or gone are told of, with the node and what to do; those of living nodes are not.
+func TestWaitingJobs(t *testing.T) {
+	t.Parallel()
+	seen := terse.Millis(1_790_000_000_000)
+	list := []nodes.Seen{
+		{Node: nodes.Node{ID: "n1", Name: "berlin"}, State: nodes.Alive},
+		{Node: nodes.Node{ID: "n2", Name: "paris"}, State: nodes.Dead, SeenAt: seen},
+	}
+	job := func(id, node string) terse.Document {
+		return terse.Document{Kind: terse.KindJob, ID: id, Data: fmt.Appendf(nil, `{"id":%q,"workspace":7,"node":%q,"state":"running"}`, id, node)}
+	}
+	for name, c := range map[string]struct {
+		store jobStore
+		want  []string // of the text of each line
+		state string
+	}{
+		"none":            {jobStore{}, []string{""}, FindingOK},
+		"of a living one": {jobStore{jobs: []terse.Document{job("j1", "n1")}}, []string{""}, FindingOK},
+		"of others": {jobStore{jobs: []terse.Document{job("j1", "n2"), job("j2", "n2"), job("j3", "n0"), job("j4", "n1")}}, []string{
+			"1 job waits for the node n0, which is not on the list any more",
+			"2 jobs wait for the node paris, which has given no sign of life since " + seen.Time().UTC().Format(time.RFC3339),
+		}, FindingWarning},
+		"no answer": {jobStore{err: errors.New("away")}, []string{"cannot be listed"}, FindingProblem},
+	} {
+		d := &doctor{}
+		d.waitingJobs(t.Context(), c.store, list)
+		if len(d.list) != len(c.want) {
+			t.Errorf("%s: %+v", name, d.list)
+			continue
+		}
+		for i, f := range d.list {
+			if f.What != "jobs" || f.State != c.state || !strings.Contains(f.Text, c.want[i]) || (f.Text == "") != (c.want[i] == "") {
+				t.Errorf("%s: %+v, want %q", name, f, c.want[i])
+			}
+			if c.state == FindingWarning && !strings.Contains(f.Text, "terse jobs cancel at any node (the oldest is j") {
+				t.Errorf("%s: it does not say what to do: %s", name, f.Text)
+			}
+		}
 	}
 }
