@@ -311,6 +311,60 @@ func TestHeldEngines(t *testing.T) {
 	}
 }
 
+// TestOlderCopy: Redis comes back with what it had some time ago, as after the promotion of a replica that was behind: entries that are counted, some that
+// were not, older marks and counts of deliveries. Every click is counted once, also when it happens again, and when nobody counted meanwhile.
+func TestOlderCopy(t *testing.T) {
+	redis := testengine.NewRedis(t) // it saves nothing by itself
+	dirA, a := record(t, 1000)
+	dirB, b := record(t, 20)
+	r, address := remote(t, redis.URL), database(t)
+	senderA, senderB := send(t, r, dirA, "aaaa"), send(t, r, dirB, "bbbb")
+	worker, stop := count(t, address, r)
+	made := 1020
+	reaches(t, worker, made)
+	stop()
+	visit(t, a, 300)
+	made += 300
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		if st, err := r.State(t.Context()); err == nil && st.Lag > 0 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("nothing waits in the stream: the test proves little")
+		}
+	}
+	redis.Do("SAVE")
+	older := func() { redis.Kill(); redis.Start() }
+
+	worker, stop = count(t, address, r)
+	visit(t, b, 200)
+	made += 200
+	reaches(t, worker, made)
+	for range 2 { // while it counts, and what is in the copy is counted
+		older()
+		visit(t, a, 100)
+		visit(t, b, 10)
+		made += 110
+		reaches(t, worker, made)
+	}
+	stop()
+	visit(t, a, 50)
+	older() // while nobody counts: these are lost from the stream, or come after it
+	visit(t, b, 50)
+	made += 100
+	worker, _ = count(t, address, r)
+	reaches(t, worker, made)
+	for end := time.Now().Add(2 * time.Minute); senderA.Stored() != a.Position() || senderB.Stored() != b.Position(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the spools may not be trimmed although every click is stored")
+		}
+	}
+	reaches(t, worker, made)
+	if st, err := r.State(t.Context()); err != nil || st.Aside != 0 {
+		t.Errorf("%+v, %v: something is set aside", st, err)
+	}
+}
+
 // TestFromDirect: a node that inserted its clicks itself begins to send them, and the other way round, between two starts.
 func TestFromDirect(t *testing.T) {
 	redis := testengine.NewRedis(t)
