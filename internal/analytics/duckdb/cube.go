@@ -131,7 +131,7 @@ func (r *rollup) cubing() []string {
 		return fmt.Sprintf("(SELECT * FROM %s c ANTI JOIN crowded x ON %s = x.day AND c.workspace_id = x.workspace_id)", from, day)
 	}
 	// A hash of 64 bits stands for the cell until all are known, as it does for the pair of visitor and link.
-	add("CREATE TEMP TABLE visits AS SELECT DISTINCT %s AS day, workspace_id, visitor, link_id, %s FROM %s WHERE outcome = 'redirect' AND bot = 0 AND visitor <> 0", dayColumn, strings.Join(hashes, ", "), r.src)
+	add("CREATE TEMP TABLE visits AS SELECT DISTINCT %s AS day, workspace_id, visitor, link_id, %s FROM %s WHERE outcome = 'redirect' AND bot = 0 AND visitor <> 0 AND NOT lone", dayColumn, strings.Join(hashes, ", "), r.src)
 	add("CREATE TEMP TABLE cells (day BIGINT, workspace_id INTEGER, cube INTEGER, h UBIGINT, %s, bot INTEGER, outcome VARCHAR, clicks BIGINT, deduped BIGINT, qr BIGINT, n BIGINT)", columnTypes(cubeDimensions))
 	add("CREATE TEMP TABLE alone (day BIGINT, workspace_id INTEGER, cube INTEGER, h UBIGINT, visitors BIGINT, uniques BIGINT)")
 	add("CREATE TEMP TABLE sets (day BIGINT, workspace_id INTEGER, cube INTEGER, kind INTEGER, cells UBIGINT[], n BIGINT)")
@@ -144,6 +144,7 @@ func (r *rollup) cubing() []string {
 		}
 		add(`INSERT INTO cells SELECT %s AS day, workspace_id, %d, %s, %s, bot, outcome, sum(weight), coalesce(sum(weight) FILTER ("repeat" = 0), 0), coalesce(sum(weight) FILTER ("trigger" = 'qr'), 0), count(*) FROM %s GROUP BY ALL`,
 			dayColumn, i, c.hash(), strings.Join(cols, ", "), without(c, r.src, dayColumn))
+		add("INSERT INTO alone SELECT %s AS day, workspace_id, %d, %s, count(*), count(*) FROM %s WHERE outcome = 'redirect' AND lone GROUP BY ALL", dayColumn, i, c.hash(), without(c, r.src, dayColumn))
 	}
 	for kind, who := range []string{"visitor", "visitor, link_id"} {
 		ends := make([]string, len(cubes))

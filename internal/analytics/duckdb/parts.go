@@ -32,7 +32,7 @@ func (r *rollup) parts() []string {
 		clicks := r.scoped(fmt.Sprintf("%s AS txt, %s", dimensionColumns[dim], slotOfDay), scopeWorkspace, scopeDomain) + " WHERE outcome = 'redirect'"
 		part := func(cols, from string) string { return "SELECT s, txt, " + cols + " FROM " + from }
 		parts := strings.Join([]string{
-			part("v AS slot, "+slotCounts+", 0 AS firsts, 0 AS lasts", clicks+" GROUP BY s, txt, v"),
+			part("v AS slot, "+slotCounts+", count(*) FILTER (lone) AS firsts, count(*) FILTER (lone) AS lasts", clicks+" GROUP BY s, txt, v"),
 			part("f, 0, 0, 0, 0, count(*), 0", "ends GROUP BY s, txt, f"),
 			part("l, 0, 0, 0, 0, 0, count(*)", "ends GROUP BY s, txt, l"),
 		}, " UNION ALL ")

@@ -59,8 +59,10 @@ var measures = func() (list []measure) {
 		add("deduped"+who.suffix, sum("d", "red AND "+who.cond))
 		add("qr"+who.suffix, sum("q", "red AND "+who.cond))
 	}
-	add("visitors", "max(visitors)")
-	add("uniques", "max(uniques)")
+	// People of a value: those that came once that day, and those that were told apart.
+	for _, of := range []string{"visitors", "uniques"} {
+		add(of, "coalesce(max("+of+"), 0) + coalesce("+sum("lone", "red")+", 0)")
+	}
 	// Bots have no visitor. Should some have one, queries that count bots read raw clicks.
 	add("bot_visits", sum("n", "b"))
 	for i, name := range outcomeNames {
@@ -154,7 +156,7 @@ func (d *DB) rollupFile(day int64, table string) string {
 }
 
 // batchRollups bounds the clicks of days whose rollups are computed together, from a copy in a temporary table of a few hundred bytes
-// a click. A day with more is computed alone, and each statement reads its file again: a copy of it could be larger than the memory.
+// a click. A day with more is computed alone, from a copy in a file, some 20 bytes a click: in a table it could be larger than the memory.
 const batchRollups = 300_000
 
 // rollUp computes the rollups of the days of changes, of which each has its clicks in one file, and writes them into the
@@ -195,18 +197,23 @@ func (d *DB) rollUpOn(ctx context.Context, conn *sql.Conn, days []prepared, clic
 			files = append(files, p.file)
 		}
 	}
-	r := rollup{ctx: ctx, conn: conn, src: readParquet(d.o.Record, files), scopeRows: d.o.scopeRows, topValues: d.o.topValues, cubeShare: d.o.cubeShare, linkCubeRows: d.o.linkCubeRows}
-	r.drop()
-	defer r.drop()
-	if len(files) > 0 {
-		if err := r.compute(clicks <= batchRollups); err != nil {
-			return fmt.Errorf("roll up: %w", err)
-		}
-	}
 	for _, p := range days {
 		if err := os.MkdirAll(d.rollupDir(p.day), 0o700); err != nil {
 			return fmt.Errorf("record: %w", err)
 		}
+	}
+	r := rollup{ctx: ctx, conn: conn, src: readParquet(d.o.Record, files), scopeRows: d.o.scopeRows, topValues: d.o.topValues, cubeShare: d.o.cubeShare, linkCubeRows: d.o.linkCubeRows}
+	if clicks > batchRollups {
+		r.copied = filepath.Join(d.rollupDir(days[0].day), "counted"+tmpSuffix)
+	}
+	r.drop()
+	defer r.drop()
+	if len(files) > 0 {
+		if err := r.compute(); err != nil {
+			return fmt.Errorf("roll up: %w", err)
+		}
+	}
+	for _, p := range days {
 		// rday is the last: what it says of the others is there, and of its version or a later one, after a crash in the middle too.
 		for _, t := range slices.Backward(rollupTables) {
 			// Which clicks they are of: after a crash in the middle they are not those of the file.
@@ -222,21 +229,48 @@ func (d *DB) rollUpOn(ctx context.Context, conn *sql.Conn, days []prepared, clic
 type rollup struct {
 	ctx                                           context.Context
 	conn                                          *sql.Conn
-	src                                           string
-	tagged                                        string // has a row for each tag of a click, with the number of its scope (tagScopes); "": it is not of tags
+	src                                           string // the clicks
+	copied                                        string // the file of the copy that is counted; "": it is a temporary table
+	ofTags                                        bool   // a click counts in the scope s of its row, and in no other
 	scopeRows, topValues, cubeShare, linkCubeRows int
 }
 
-var rollupTemps = []string{"new_rday", "new_r15", "new_rdim", "new_rlink", "counted", "scopes", "domains", "counts", "people", "folded", "seen", "new_" + partsTable}
+var rollupTemps = []string{"new_rday", "new_r15", "new_rdim", "new_rlink", "counted", "often", "scopes", "domains", "counts", "people", "low", "folded", "seen", "new_" + partsTable}
 
+// drop removes what was made. At worst a table lives as long as the connection, and the file until the next start.
 func (r *rollup) drop() {
 	for _, t := range slices.Concat(rollupTemps, cubeTemps, tagTemps) {
-		_, _ = r.conn.ExecContext(context.WithoutCancel(r.ctx), "DROP TABLE IF EXISTS temp."+t) // at worst it lives as long as the connection
+		_, _ = r.conn.ExecContext(context.WithoutCancel(r.ctx), "DROP TABLE IF EXISTS temp."+t)
+	}
+	if r.copied != "" {
+		_ = os.Remove(r.copied)
 	}
 }
 
 // dayColumn is the UTC day of a click.
 const dayColumn = "(epoch_ms(ts) // 86400000)"
+
+// findOften returns the statement that makes the table of visitors with more than one click on a day. All others are told apart
+// already: who came once is one person of each value that the click has.
+func (r *rollup) findOften() string {
+	return fmt.Sprintf("CREATE TEMP TABLE often AS SELECT %s AS day, workspace_id, visitor FROM %s WHERE bot = 0 AND visitor <> 0 GROUP BY ALL HAVING count(*) > 1", dayColumn, r.src)
+}
+
+// lone is the column of clicks c that says whether the click is its visitor's only one of the day, which is so if there is no row
+// of oftenJoin.
+const (
+	lone      = "(c.bot = 0 AND c.visitor <> 0 AND o.visitor IS NULL) AS lone"
+	oftenJoin = "LEFT JOIN often o ON " + dayColumn + " = o.day AND c.workspace_id = o.workspace_id AND c.visitor = o.visitor"
+)
+
+// count returns the statement that makes the copy of the clicks of a query. From then on they are read from it.
+func (r *rollup) count(query string) string {
+	if r.src = "counted"; r.copied == "" {
+		return "CREATE TEMP TABLE counted AS " + query
+	}
+	r.src = parquet(quote(r.copied))
+	return "COPY (" + query + ") TO " + quote(r.copied) + " (FORMAT parquet, ROW_GROUP_SIZE " + strconv.Itoa(rowGroup) + ")"
+}
 
 // scoping returns the statements that number the scopes of days, in the table scopes. A workspace with one domain has none of that
 // domain: its rows are copied later.
@@ -252,21 +286,33 @@ func (r *rollup) scoping() []string {
 	}
 }
 
+// scopeColumns are the columns of a click in which the numbers of its scopes stand; NULL: it has none of the kind.
+var scopeColumns = []string{scopeWorkspace: "s_workspace", scopeCampaign: "s_campaign", scopeDomain: "s_domain", scopeLink: "s_link"}
+
+// inScopes returns the clicks with the columns that are counted, lone and the numbers of their scopes.
+func (r *rollup) inScopes() string {
+	var numbers, joins strings.Builder
+	for scope, same := range []string{scopeWorkspace: "", scopeCampaign: " AND c.campaign_id = %[1]s.id", scopeDomain: " AND c.domain = %[1]s.domain", scopeLink: " AND c.link_id = %[1]s.id"} {
+		of := "of_" + scopeColumns[scope]
+		fmt.Fprintf(&numbers, ", %s.s AS %s", of, scopeColumns[scope])
+		fmt.Fprintf(&joins, " LEFT JOIN (SELECT * FROM scopes WHERE scope = %[2]d) %[1]s ON c.workspace_id = %[1]s.workspace_id AND %[3]s = %[1]s.day"+same, of, scope, dayColumn)
+	}
+	return fmt.Sprintf("SELECT c.%s, %s%s FROM %s c %s%s", strings.Join(countedColumns(), ", c."), lone, numbers.String(), r.src, oftenJoin, joins.String())
+}
+
 // scopedColumns are the columns of a click in a scope, beside the number of the scope and v.
-const scopedColumns = `visitor, link_id, outcome, bot <> 0 AS b, "repeat", "trigger", weight, domain || '/' || code AS label`
+const scopedColumns = `visitor, link_id, outcome, bot <> 0 AS b, lone, "repeat", "trigger", weight, domain || '/' || code AS label`
 
 // scoped returns the clicks, each once for every scope that it counts in, of some kinds of scopes or all, with the number of the scope,
 // the columns needed and v.
 func (r *rollup) scoped(v string, only ...int) string {
-	if r.tagged != "" {
-		return "(SELECT s, " + v + " AS v, " + scopedColumns + " FROM " + r.tagged + ")"
+	if r.ofTags {
+		return "(SELECT s, " + v + " AS v, " + scopedColumns + " FROM " + r.src + ")"
 	}
 	var parts []string
-	for scope, same := range []string{scopeWorkspace: "", scopeCampaign: " AND c.campaign_id = scope_id", scopeDomain: " AND c.domain = scope_domain", scopeLink: " AND c.link_id = scope_id"} {
+	for scope, column := range scopeColumns {
 		if len(only) == 0 || slices.Contains(only, scope) {
-			parts = append(parts, fmt.Sprintf("SELECT s, %s AS v, %s FROM %s c "+
-				"JOIN (SELECT s, day AS scope_day, workspace_id AS scope_workspace, id AS scope_id, domain AS scope_domain FROM scopes WHERE scope = %d) ON c.workspace_id = scope_workspace AND %s = scope_day%s",
-				v, scopedColumns, r.src, scope, dayColumn, same))
+			parts = append(parts, fmt.Sprintf("SELECT %s AS s, %s AS v, %s FROM %s WHERE %[1]s IS NOT NULL", column, v, scopedColumns, r.src))
 		}
 	}
 	return "(" + strings.Join(parts, " UNION ALL ") + ")"
@@ -274,18 +320,14 @@ func (r *rollup) scoped(v string, only ...int) string {
 
 const (
 	rollupKey = "day, workspace_id, scope, id, domain"
-	aVisit    = "NOT b AND visitor <> 0"
+	// aVisit is a click of somebody who may have others; who has none is lone.
+	aVisit = "NOT b AND visitor <> 0 AND NOT lone"
 )
 
-// compute fills the tables new_…, small from a copy of the clicks in memory.
-func (r *rollup) compute(small bool) error {
-	var list []string
-	add := func(format string, args ...any) { list = append(list, fmt.Sprintf(format, args...)) }
-	if small {
-		add("CREATE TEMP TABLE counted AS SELECT %s FROM %s", strings.Join(countedColumns(), ", "), r.src)
-		r.src = "counted"
-	}
-	list = append(list, r.scoping()...)
+// compute fills the tables new_….
+func (r *rollup) compute() error {
+	list := append(r.scoping(), r.findOften())
+	list = append(list, r.count(r.inScopes()))
 	list = append(list, createCounts...)
 	for _, dim := range rolledDimensions() {
 		list = append(list, counting(dim, func(v string) string { return r.scoped(v) })...)
@@ -294,18 +336,19 @@ func (r *rollup) compute(small bool) error {
 	list = append(list, r.pivot()...)
 	list = append(list, r.slots()...)
 	list = append(list, r.parts()...)
-	add("CREATE TEMP TABLE new_rlink AS SELECT %s AS day, workspace_id, link_id, sum(weight)::BIGINT AS clicks, epoch_ms(max(ts)) AS last FROM %s WHERE outcome = 'redirect' AND bot = 0 AND link_id <> 0 GROUP BY ALL",
-		dayColumn, r.src)
+	list = append(list, fmt.Sprintf("CREATE TEMP TABLE new_rlink AS SELECT %s AS day, workspace_id, link_id, sum(weight)::BIGINT AS clicks, epoch_ms(max(ts)) AS last FROM %s WHERE outcome = 'redirect' AND bot = 0 AND link_id <> 0 GROUP BY ALL",
+		dayColumn, r.src))
 	return execAll(r.ctx, r.conn, list)
 }
 
 // createCounts makes the tables that counting fills. A hash of 64 bits stands for a value until its clicks and its visitors come together.
 var createCounts = []string{
-	"CREATE TEMP TABLE counts (s INTEGER, dim VARCHAR, h UBIGINT, num BIGINT, txt VARCHAR, outcome VARCHAR, b BOOLEAN, red BOOLEAN, w BIGINT, d BIGINT, q BIGINT, n BIGINT, label VARCHAR)",
+	"CREATE TEMP TABLE counts (s INTEGER, dim VARCHAR, h UBIGINT, num BIGINT, txt VARCHAR, outcome VARCHAR, b BOOLEAN, red BOOLEAN, w BIGINT, d BIGINT, q BIGINT, n BIGINT, lone BIGINT, label VARCHAR)",
 	"CREATE TEMP TABLE people (s INTEGER, dim VARCHAR, h UBIGINT, visitors BIGINT, uniques BIGINT)",
 }
 
-// counting returns the statements that count the clicks of a dimension, and its people. scoped is what rollup.scoped returns.
+// counting returns the statements that count the clicks of a dimension, and its people, of whom those with one click are among the
+// counts. scoped is what rollup.scoped returns.
 func counting(dim analytics.Dimension, scoped func(v string) string) []string {
 	v, num, txt, label, red := "''", "0::BIGINT", "v", "''", "outcome = 'redirect'"
 	if dim != "" {
@@ -321,7 +364,7 @@ func counting(dim analytics.Dimension, scoped func(v string) string) []string {
 		label = "max(label)"
 	}
 	return []string{
-		fmt.Sprintf(`INSERT INTO counts SELECT s, '%s', hash(v), %s, %s, outcome, b, %s, sum(weight), coalesce(sum(weight) FILTER ("repeat" = 0), 0), coalesce(sum(weight) FILTER ("trigger" = 'qr'), 0), count(*) FILTER (visitor <> 0), %s FROM %s GROUP BY s, v, outcome, b`,
+		fmt.Sprintf(`INSERT INTO counts SELECT s, '%s', hash(v), %s, %s, outcome, b, %s, sum(weight), coalesce(sum(weight) FILTER ("repeat" = 0), 0), coalesce(sum(weight) FILTER ("trigger" = 'qr'), 0), count(*) FILTER (visitor <> 0), count(*) FILTER (lone), %s FROM %s GROUP BY s, v, outcome, b`,
 			dim, num, txt, red, label, scoped(v)),
 		fmt.Sprintf("INSERT INTO people SELECT s, '%s', v, count(DISTINCT visitor), count(DISTINCT hash(visitor, link_id)) FROM %s WHERE %s AND %s GROUP BY s, v",
 			dim, scoped("hash("+v+")"), red, aVisit),
@@ -356,16 +399,19 @@ func (r *rollup) pivot() []string {
 	const value = rollupKey + ", dim, num, txt"
 	numbers := measureList(func(m measure) string { return m.sql + " AS " + m.name })
 	names := measureList(func(m measure) string { return m.name })
-	sums := measureList(func(m measure) string { return "sum(" + m.name + ")::BIGINT AS " + m.name })
-	ranked := "SELECT *, row_number() OVER (PARTITION BY " + rollupKey + ", dim ORDER BY clicks_p + clicks_b DESC, visitors DESC, num, txt) AS rank FROM folded WHERE dim <> ''"
 	top := strconv.Itoa(r.topValues)
 	list := []string{
+		// A day may have a million codes in a scope: which of them are beyond the largest is found by few columns.
+		"CREATE TEMP TABLE low AS SELECT s, dim, h FROM (SELECT s, dim, h, row_number() OVER (PARTITION BY s, dim ORDER BY clicks DESC, visitors DESC, num, txt) AS rank FROM (" +
+			"SELECT s, dim, h, any_value(num) AS num, any_value(txt) AS txt, coalesce(" + sum("w", "red") + ", 0) AS clicks, coalesce(max(visitors), 0) + coalesce(" + sum("lone", "red") + ", 0) AS visitors " +
+			"FROM counts SEMI JOIN (SELECT s, dim FROM counts WHERE dim <> '' GROUP BY ALL HAVING count(*) > " + top + ") USING (s, dim) LEFT JOIN people USING (s, dim, h) GROUP BY s, dim, h)) WHERE rank > " + top,
 		"CREATE TEMP TABLE folded AS SELECT " + value + ", label, " + names + " FROM (SELECT s, dim, num, txt, coalesce(max(label), '') AS label, " + numbers +
-			" FROM counts LEFT JOIN people USING (s, dim, h) GROUP BY s, dim, num, txt) JOIN scopes USING (s)",
+			" FROM counts ANTI JOIN low USING (s, dim, h) LEFT JOIN people USING (s, dim, h) GROUP BY s, dim, num, txt) JOIN scopes USING (s)",
 		"CREATE TEMP TABLE new_rday AS SELECT " + rollupKey + ", " + names + ", coalesce(cubes, 0)::BIGINT AS cubes FROM folded LEFT JOIN " +
 			"(SELECT day, workspace_id, bit_or(1::BIGINT << cube) AS cubes FROM new_cubes GROUP BY ALL) USING (day, workspace_id) WHERE dim = ''",
-		"CREATE TEMP TABLE new_rdim AS WITH ranked AS MATERIALIZED (" + ranked + ") SELECT " + value + ", false AS other, label, " + names + " FROM ranked WHERE rank <= " + top +
-			" UNION ALL SELECT " + rollupKey + ", dim, 0, '', true, '', " + sums + " FROM ranked WHERE rank > " + top + " GROUP BY " + rollupKey + ", dim",
+		"CREATE TEMP TABLE new_rdim AS SELECT " + value + ", false AS other, label, " + names + " FROM folded WHERE dim <> ''" +
+			" UNION ALL SELECT " + rollupKey + ", dim, 0, '', true, '', " + names + " FROM (SELECT s, dim, " + numbers + " FROM counts SEMI JOIN low USING (s, dim, h) LEFT JOIN " +
+			"(SELECT s, dim, sum(visitors) AS visitors, sum(uniques) AS uniques FROM people SEMI JOIN low USING (s, dim, h) GROUP BY s, dim) USING (s, dim) GROUP BY s, dim) JOIN scopes USING (s)",
 	}
 	return append(list, onlyDomain("new_rday"), onlyDomain("new_rdim"))
 }
@@ -388,6 +434,11 @@ var (
 	}()
 )
 
+// hoursOf are the slots h with which the hours begin that a slot is in.
+func hoursOf(slot string) string {
+	return fmt.Sprintf("unnest([%[1]s - 3, %[1]s - 2, %[1]s - 1, %[1]s]) AS h", slot)
+}
+
 // slots returns the statements that make r15. Visitors of any part of the day that begins or ends with it
 // are sums too: firsts counts the visitors whose first click of the day is in the slot, lasts those
 // whose last one is. v15 are the visitors of the slot, v60 those of the hour that begins with
@@ -398,11 +449,12 @@ func (r *rollup) slots() []string {
 		return "SELECT s, " + cols + " FROM " + from
 	}
 	parts := strings.Join([]string{
-		part("v AS slot, "+slotCounts+", 0 AS v15, 0 AS v60, 0 AS firsts, 0 AS lasts", clicks+" WHERE outcome = 'redirect' GROUP BY s, v"),
+		part("v AS slot, "+slotCounts+", count(*) FILTER (lone) AS v15, 0 AS v60, count(*) FILTER (lone) AS firsts, count(*) FILTER (lone) AS lasts", clicks+" WHERE outcome = 'redirect' GROUP BY s, v"),
 		part("slot, 0, 0, 0, 0, count(*), 0, 0, 0", "seen GROUP BY s, slot"),
 		part("f, 0, 0, 0, 0, 0, 0, count(*), 0", "ends GROUP BY s, f"),
 		part("l, 0, 0, 0, 0, 0, 0, 0, count(*)", "ends GROUP BY s, l"),
-		part("h, 0, 0, 0, 0, 0, count(DISTINCT visitor), 0, 0", "(SELECT *, unnest([slot - 3, slot - 2, slot - 1, slot]) AS h FROM seen) WHERE h >= 0 GROUP BY s, h"),
+		part("h, 0, 0, 0, 0, 0, count(DISTINCT visitor), 0, 0", "(SELECT *, "+hoursOf("slot")+" FROM seen) WHERE h >= 0 GROUP BY s, h"),
+		part("h, 0, 0, 0, 0, 0, sum(n), 0, 0", "(SELECT s, n, "+hoursOf("v")+" FROM (SELECT s, v, count(*) AS n FROM "+clicks+" WHERE outcome = 'redirect' AND lone GROUP BY s, v)) WHERE h >= 0 GROUP BY s, h"),
 	}, " UNION ALL ")
 	var sums []string
 	names := []string{"clicks_p", "clicks_b", "qr_p", "qr_b", "v15", "v60", "firsts", "lasts"}

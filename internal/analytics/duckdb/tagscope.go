@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -275,10 +276,13 @@ func (d *DB) rollTagsOf(ctx context.Context, days []tagDay) (done bool, err erro
 	for _, v := range days {
 		files, clicks = append(files, v.cold...), clicks+d.clicksOn(v.day)
 	}
-	r := rollup{ctx: ctx, conn: conn, src: readParquet(d.o.Record, files), topValues: d.o.topValues}
+	r := rollup{ctx: ctx, conn: conn, src: readParquet(d.o.Record, files), ofTags: true, topValues: d.o.topValues}
+	if clicks > batchRollups {
+		r.copied = filepath.Join(d.rollupDir(days[0].day), "tagged"+tmpSuffix)
+	}
 	r.drop()
 	defer r.drop()
-	if err := execAll(ctx, conn, r.tagScopes(days, clicks <= batchRollups)); err != nil {
+	if err := execAll(ctx, conn, r.tagScopes(days)); err != nil {
 		return false, fmt.Errorf("roll up tags: %w", err)
 	}
 
@@ -327,9 +331,8 @@ var tagTables = []string{"rday", "r15", "rdim", partsTable}
 // tagTemps are the temporary tables of tagScopes, beside those that it shares.
 var tagTemps = []string{"tag_days", "tag_names", "tag_links", "tag_campaigns"}
 
-// tagScopes returns the statements that make new_rday and the others of tagTables for the tags of days, small from a copy of
-// their clicks.
-func (r *rollup) tagScopes(days []tagDay, small bool) []string {
+// tagScopes returns the statements that make new_rday and the others of tagTables for the tags of days.
+func (r *rollup) tagScopes(days []tagDay) []string {
 	var pairs []string
 	for i, v := range days {
 		for _, w := range v.workspaces {
@@ -345,17 +348,17 @@ func (r *rollup) tagScopes(days []tagDay, small bool) []string {
 		"CREATE TEMP TABLE tag_campaigns AS SELECT DISTINCT workspace_id, campaign_id, t FROM campaign_tags JOIN tag_names USING (workspace_id, tag)",
 	}
 	s := func(t string) string { return fmt.Sprintf("(%s * %d + d.i)::INTEGER AS s", t, len(days)) }
-	of := r.src + " c JOIN tag_days d ON c.workspace_id = d.workspace_id AND " + dayColumn + " = d.day"
-	cols := "c." + strings.Join(countedColumns(), ", c.")
+	of := r.src + " c JOIN tag_days d ON c.workspace_id = d.workspace_id AND " + dayColumn + " = d.day " + oftenJoin
+	cols := "c." + strings.Join(countedColumns(), ", c.") + ", " + lone
 	list = append(list,
 		fmt.Sprintf("CREATE TEMP TABLE scopes AS SELECT %s, d.day, workspace_id, (CASE WHEN tag = '' THEN %d ELSE %d END)::UTINYINT AS scope, 0::BIGINT AS id, tag AS domain FROM tag_names JOIN tag_days d USING (workspace_id)", s("t"), scopeUntagged, scopeTag))
-	r.tagged = fmt.Sprintf("(SELECT %[1]s, %[2]s FROM %[3]s JOIN tag_links t ON c.workspace_id = t.workspace_id AND c.link_id = t.link_id"+
+	free := fmt.Sprintf("(SELECT %s, %s FROM %s JOIN tag_names n ON c.workspace_id = n.workspace_id AND n.tag = '' ANTI JOIN tag_links l ON c.workspace_id = l.workspace_id AND c.link_id = l.link_id"+
+		" ANTI JOIN tag_campaigns k ON c.workspace_id = k.workspace_id AND c.campaign_id = k.campaign_id)", s("n.t"), cols, of)
+	list = append(list, r.findOften())
+	// A row for each tag of a click.
+	list = append(list, r.count(fmt.Sprintf("SELECT %[1]s, %[2]s FROM %[3]s JOIN tag_links t ON c.workspace_id = t.workspace_id AND c.link_id = t.link_id"+
 		" UNION ALL SELECT %[1]s, %[2]s FROM %[3]s JOIN tag_campaigns t ON c.workspace_id = t.workspace_id AND c.campaign_id = t.campaign_id"+
-		" LEFT JOIN tag_links own ON own.workspace_id = c.workspace_id AND own.link_id = c.link_id AND own.t = t.t WHERE own.t IS NULL)", s("t.t"), cols, of)
-	if small {
-		list = append(list, "CREATE TEMP TABLE counted AS SELECT * FROM "+r.tagged)
-		r.tagged = "counted"
-	}
+		" LEFT JOIN tag_links own ON own.workspace_id = c.workspace_id AND own.link_id = c.link_id AND own.t = t.t WHERE own.t IS NULL", s("t.t"), cols, of)))
 	list = append(list,
 		// What the shared statements want, and tags do not have.
 		"CREATE TEMP TABLE domains AS SELECT 0::BIGINT AS day, 0 AS w, '' AS single, 0 AS n WHERE false",
@@ -364,8 +367,6 @@ func (r *rollup) tagScopes(days []tagDay, small bool) []string {
 	for _, dim := range rolledDimensions() {
 		list = append(list, counting(dim, func(v string) string { return r.scoped(v) })...)
 	}
-	free := fmt.Sprintf("(SELECT %s, c.* FROM %s JOIN tag_names n ON c.workspace_id = n.workspace_id AND n.tag = '' ANTI JOIN tag_links l ON c.workspace_id = l.workspace_id AND c.link_id = l.link_id"+
-		" ANTI JOIN tag_campaigns k ON c.workspace_id = k.workspace_id AND c.campaign_id = k.campaign_id)", s("n.t"), of)
 	list = append(list, counting("", func(v string) string { return "(SELECT s, " + v + " AS v, " + scopedColumns + " FROM " + free + ")" })...)
 	return slices.Concat(list, r.pivot(), r.slots(), r.parts())
 }
