@@ -70,6 +70,8 @@ type Options struct {
 	linkCubeRows int
 	// renewClicks bounds the days whose rollups are renewed together; default batchClicks.
 	renewClicks int64
+	// batchRollups: see defaultBatchRollups.
+	batchRollups int64
 	tagBudget   time.Duration // see defaultTagBudget
 }
 
@@ -133,6 +135,9 @@ func (o *Options) defaults() {
 	}
 	if o.tagBudget == 0 {
 		o.tagBudget = defaultTagBudget
+	}
+	if o.batchRollups == 0 {
+		o.batchRollups = defaultBatchRollups
 	}
 	if o.renewClicks == 0 {
 		o.renewClicks = batchClicks

@@ -155,9 +155,9 @@ func (d *DB) rollupFile(day int64, table string) string {
 	return filepath.Join(d.rollupDir(day), table+".parquet")
 }
 
-// batchRollups bounds the clicks of days whose rollups are computed together, from a copy in a temporary table of a few hundred bytes
+// defaultBatchRollups bounds the clicks of days whose rollups are computed together, from a copy in a temporary table of a few hundred bytes
 // a click. A day with more is computed alone, from a copy in a file, some 20 bytes a click: in a table it could be larger than the memory.
-const batchRollups = 300_000
+const defaultBatchRollups = 300_000
 
 // rollUp computes the rollups of the days of changes, of which each has its clicks in one file, and writes them into the
 // record. Several small days cost hardly more than one: the time of a statement is mostly its planning.
@@ -178,7 +178,7 @@ func (d *DB) rollUp(ctx context.Context, changes []prepared) (err error) {
 	defer func() { err = errors.Join(err, conn.Close()) }()
 	for len(days) > 0 {
 		n, clicks := 0, int64(0)
-		for ; n < len(days) && (n == 0 || clicks+days[n].file.rows <= batchRollups); n++ {
+		for ; n < len(days) && (n == 0 || clicks+days[n].file.rows <= d.o.batchRollups); n++ {
 			clicks += days[n].file.rows
 		}
 		if err := d.rollUpOn(ctx, conn, days[:n], clicks); err != nil {
@@ -203,7 +203,7 @@ func (d *DB) rollUpOn(ctx context.Context, conn *sql.Conn, days []prepared, clic
 		}
 	}
 	r := rollup{ctx: ctx, conn: conn, src: readParquet(d.o.Record, files), scopeRows: d.o.scopeRows, topValues: d.o.topValues, cubeShare: d.o.cubeShare, linkCubeRows: d.o.linkCubeRows}
-	if clicks > batchRollups {
+	if clicks > d.o.batchRollups {
 		r.copied = filepath.Join(d.rollupDir(days[0].day), "counted"+tmpSuffix)
 	}
 	r.drop()

@@ -229,7 +229,7 @@ func (d *DB) tagsDue(ctx context.Context) ([]tagDay, error) {
 			continue
 		}
 		n := d.clicksOn(v.day)
-		if len(batch) > 0 && clicks+n > batchRollups {
+		if len(batch) > 0 && clicks+n > d.o.batchRollups {
 			break
 		}
 		// Of a workspace whose clicks are pruned the rollups and the cube say more than what is left of its clicks.
@@ -277,7 +277,7 @@ func (d *DB) rollTagsOf(ctx context.Context, days []tagDay) (done bool, err erro
 		files, clicks = append(files, v.cold...), clicks+d.clicksOn(v.day)
 	}
 	r := rollup{ctx: ctx, conn: conn, src: readParquet(d.o.Record, files), ofTags: true, topValues: d.o.topValues}
-	if clicks > batchRollups {
+	if clicks > d.o.batchRollups {
 		r.copied = filepath.Join(d.rollupDir(days[0].day), "tagged"+tmpSuffix)
 	}
 	r.drop()
