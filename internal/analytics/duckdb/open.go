@@ -72,7 +72,7 @@ type Options struct {
 	renewClicks int64
 	// batchRollups: see defaultBatchRollups.
 	batchRollups int64
-	tagBudget   time.Duration // see defaultTagBudget
+	tagBudget    time.Duration // see defaultTagBudget
 }
 
 func (o *Options) defaults() {

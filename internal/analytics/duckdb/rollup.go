@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -202,7 +203,7 @@ func (d *DB) rollUpOn(ctx context.Context, conn *sql.Conn, days []prepared, clic
 			return fmt.Errorf("record: %w", err)
 		}
 	}
-	r := rollup{ctx: ctx, conn: conn, src: readParquet(d.o.Record, files), scopeRows: d.o.scopeRows, topValues: d.o.topValues, cubeShare: d.o.cubeShare, linkCubeRows: d.o.linkCubeRows}
+	r := rollup{ctx: ctx, conn: conn, log: d.o.Log, src: readParquet(d.o.Record, files), scopeRows: d.o.scopeRows, topValues: d.o.topValues, cubeShare: d.o.cubeShare, linkCubeRows: d.o.linkCubeRows}
 	if clicks > d.o.batchRollups {
 		r.copied = filepath.Join(d.rollupDir(days[0].day), "counted"+tmpSuffix)
 	}
@@ -229,6 +230,7 @@ func (d *DB) rollUpOn(ctx context.Context, conn *sql.Conn, days []prepared, clic
 type rollup struct {
 	ctx                                           context.Context
 	conn                                          *sql.Conn
+	log                                           *slog.Logger
 	src                                           string // the clicks
 	copied                                        string // the file of the copy that is counted; "": it is a temporary table
 	ofTags                                        bool   // a click counts in the scope s of its row, and in no other
@@ -237,13 +239,17 @@ type rollup struct {
 
 var rollupTemps = []string{"new_rday", "new_r15", "new_rdim", "new_rlink", "counted", "often", "scopes", "domains", "counts", "people", "low", "folded", "seen", "new_" + partsTable}
 
-// drop removes what was made. At worst a table lives as long as the connection, and the file until the next start.
+// drop removes what was made. At worst a table lives as long as the connection, and the file until the next start or the next time that
+// the day is rolled up.
 func (r *rollup) drop() {
 	for _, t := range slices.Concat(rollupTemps, cubeTemps, tagTemps) {
 		_, _ = r.conn.ExecContext(context.WithoutCancel(r.ctx), "DROP TABLE IF EXISTS temp."+t)
 	}
-	if r.copied != "" {
-		_ = os.Remove(r.copied)
+	if r.copied == "" {
+		return
+	}
+	if err := os.Remove(r.copied); err != nil && !errors.Is(err, os.ErrNotExist) {
+		r.log.Warn("a copy of the clicks of a day cannot be removed", "error", err)
 	}
 }
 

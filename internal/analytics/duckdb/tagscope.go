@@ -276,7 +276,7 @@ func (d *DB) rollTagsOf(ctx context.Context, days []tagDay) (done bool, err erro
 	for _, v := range days {
 		files, clicks = append(files, v.cold...), clicks+d.clicksOn(v.day)
 	}
-	r := rollup{ctx: ctx, conn: conn, src: readParquet(d.o.Record, files), ofTags: true, topValues: d.o.topValues}
+	r := rollup{ctx: ctx, conn: conn, log: d.o.Log, src: readParquet(d.o.Record, files), ofTags: true, topValues: d.o.topValues}
 	if clicks > d.o.batchRollups {
 		r.copied = filepath.Join(d.rollupDir(days[0].day), "tagged"+tmpSuffix)
 	}
