@@ -64,8 +64,8 @@ func TestRollupIsStopped(t *testing.T) {
 	t.Parallel()
 	o := Options{Record: t.TempDir(), batchRollups: 1}
 	d := closed(t, o, threeDays())
-	for after := range 20 {
-		ctx, stop := context.WithTimeout(t.Context(), time.Duration(after)*20*time.Millisecond)
+	for after := range 5 {
+		ctx, stop := context.WithTimeout(t.Context(), time.Duration(after)*100*time.Millisecond)
 		for day, files := range d.cold {
 			_ = d.rollUp(ctx, []prepared{{change: change{day: day}, file: files[0], any: true}}) // however far it comes
 		}
