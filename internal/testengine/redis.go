@@ -42,7 +42,7 @@ func NewRedis(t testing.TB, args ...string) *RedisServer {
 	s := &RedisServer{t: t, dir: t.TempDir(), args: args}
 	t.Cleanup(s.Kill)
 	for range 20 { // another process may take the port first
-		s.port = strconv.Itoa(12_000 + rand.IntN(8_000)) // as scripts/engines does
+		s.port = strconv.Itoa(16_000 + rand.IntN(4_000)) // those below are of scripts/engines, those above of e2e/proc
 		if s.start() == nil {
 			s.URL = "redis://127.0.0.1:" + s.port + "/0"
 			return s
