@@ -15,6 +15,9 @@ type Counters struct {
 	// fault, by id. Both are of the receiver that there is and outlive it.
 	excuse bool
 	fault  map[string]bool
+	// copied are entries, by id, of which there is a copy and that were counted as dead, until the place after them is written and they are done.
+	// It outlives a receiver as the two above do: the next one meets the entry again if the place was not written, and is to know it.
+	copied map[string]bool
 
 	mu     sync.Mutex
 	spools map[string]string // that are held: the node of each, by name
@@ -22,7 +25,7 @@ type Counters struct {
 
 // NewCounters returns counters that have met nothing.
 func NewCounters() *Counters {
-	return &Counters{fault: map[string]bool{}, spools: map[string]string{}}
+	return &Counters{fault: map[string]bool{}, copied: map[string]bool{}, spools: map[string]string{}}
 }
 
 // hold says that a spool of a node is held, and letGo that it is not any more.

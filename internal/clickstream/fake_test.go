@@ -34,7 +34,7 @@ type fakeEntry struct {
 }
 
 var (
-	errFull = errors.New("OOM command not allowed when used memory > 'maxmemory'")
+	errFull = fmt.Errorf("%w: OOM command not allowed when used memory > 'maxmemory'", ErrNoRoom)
 	errAway = errors.New("connection refused")
 )
 
@@ -192,6 +192,10 @@ func (f *fakeRemote) Excuse(ctx context.Context, not map[string]bool) error {
 	})
 }
 
+func (f *fakeRemote) Flush(ctx context.Context) error {
+	return f.call(ctx, "Flush", func() error { return nil }) // Done leaves nothing
+}
+
 func (f *fakeRemote) Tell(ctx context.Context, marks map[string]string) error {
 	return f.call(ctx, "Tell", func() error {
 		if f.isFull() {
@@ -212,7 +216,9 @@ func (f *fakeRemote) SetAside(ctx context.Context, m Message, _ string) error {
 		if f.isFull() {
 			return errFull
 		}
-		f.aside = append(f.aside, m)
+		if !slices.ContainsFunc(f.aside, func(kept Message) bool { return kept.ID == m.ID }) {
+			f.aside = append(f.aside, m)
+		}
 		return nil
 	})
 }

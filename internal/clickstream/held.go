@@ -2,6 +2,7 @@ package clickstream
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -30,11 +31,13 @@ func (r *Receiver) hold(ctx context.Context, sp *spool, e *entry, m *Message, wh
 	r.noteHeld(ctx, sp.held, why)
 }
 
-// noteHeld notes that a copy could not be kept. That ctx has ended says nothing of the server.
+// noteHeld notes that a copy could not be kept. That ctx has ended says nothing of the server, and a refusal for lack of room is no call that failed.
 func (r *Receiver) noteHeld(ctx context.Context, h *heldEntry, err error) {
 	r.keepTried, r.behind = time.Now(), time.Now()
 	if ctx.Err() == nil {
-		r.o.Counters.failures.Add(1)
+		if !errors.Is(err, ErrNoRoom) {
+			r.o.Counters.failures.Add(1)
+		}
 		h.trouble.note(err)
 	}
 }
@@ -74,7 +77,8 @@ func (r *Receiver) keep(ctx context.Context) (n int, err error) {
 	return n, nil
 }
 
-// letGo lets a spool go on after there is a copy of what held it, and returns how many places that moves.
+// letGo lets a spool go on after there is a copy of what held it, and returns how many places that moves. Until those are written the entry is
+// among the copied ones, whose deliveries are not forgotten either.
 func (r *Receiver) letGo(name string, sp *spool) (moved int) {
 	h := sp.held
 	sp.held = nil
@@ -97,9 +101,15 @@ func (r *Receiver) letGo(name string, sp *spool) (moved int) {
 	return moved
 }
 
-// dead moves the place of a spool past an entry of which there is a copy.
+// dead moves the place of a spool past an entry of which there is a copy. When that place is not written the entry comes again, to this process or
+// another one, and is dead at once.
 func (r *Receiver) dead(sp *spool, e *entry, m *Message) {
-	r.setAside(m, whyDead, nil)
+	if r.o.Counters.copied[m.ID] {
+		r.batch = append(r.batch, m.ID)
+	} else {
+		r.setAside(m, whyDead, nil)
+		r.o.Counters.copied[m.ID] = true
+	}
 	sp.at = e.to()
 	r.moved = true
 	r.tell[e.spool] = true

@@ -210,9 +210,11 @@ func (r *Receiver) missed() {
 	r.o.Counters.excuse = true
 }
 
-// excuse forgets deliveries, but those of what holds a spool or held it when the receiver before could not do this.
+// excuse forgets deliveries, but those of what holds a spool or held it when the receiver before could not do this, and of what has a copy and is
+// not done.
 func (r *Receiver) excuse(ctx context.Context) error {
 	maps.Copy(r.o.Counters.fault, r.held)
+	maps.Copy(r.o.Counters.fault, r.o.Counters.copied)
 	err := r.o.Remote.Excuse(ctx, r.o.Counters.fault)
 	if r.o.Counters.excuse = err != nil; err == nil {
 		clear(r.o.Counters.fault)
@@ -428,6 +430,9 @@ func (r *Receiver) finish(ctx context.Context) {
 	if err != nil {
 		return
 	}
+	for _, id := range r.batch { // every place after them is written
+		delete(r.o.Counters.copied, id)
+	}
 	r.batch = r.batch[:0]
 	if r.taken { // only now, or what was looked at comes again
 		r.taken = false
@@ -435,9 +440,9 @@ func (r *Receiver) finish(ctx context.Context) {
 	}
 }
 
-// Close ends the receiver, in order: what it was handed and has not written is not at fault, but for what holds a spool.
+// Close ends the receiver, in order: what it was handed and has not written is not at fault, but for what holds a spool or has a copy.
 func (r *Receiver) Close(ctx context.Context) {
-	r.note(ctx, r.excuse(ctx))
+	r.note(ctx, errors.Join(r.excuse(ctx), r.o.Remote.Flush(ctx)))
 	r.o.Counters.letAllGo()
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+
+	"github.com/terselink/terse"
 )
 
 // Remote is the stream, its one consumer group, and a table of marks. It may lose all of it at any time. Its methods may be called from
@@ -25,9 +27,16 @@ type Remote interface {
 	// Tell writes marks of spools, Told reads one; "" if there is none that a node has written.
 	Tell(ctx context.Context, marks map[string]string) error
 	Told(ctx context.Context, spool string) (string, error)
-	// SetAside keeps a copy of a message where people find it. An error: perhaps there is none.
+	// Flush gives back now what Done left for a later call, and lets the Done of whoever receives next look for what is left behind. Whoever
+	// receives calls it at its end.
+	Flush(ctx context.Context) error
+	// SetAside keeps a copy of a message where people find it, and not a second one if it was kept not long ago. An error: perhaps there is none;
+	// certainly not if it is ErrNoRoom.
 	SetAside(ctx context.Context, m Message, why string) error
 }
+
+// ErrNoRoom is why a copy is not kept by a server that answers.
+var ErrNoRoom = &terse.Error{Code: terse.CodeUnavailable, Message: "there is no room for a copy"}
 
 // Message is an entry in the stream.
 type Message struct {

@@ -37,6 +37,9 @@ type Clicks struct {
 	mu           sync.Mutex
 	trimmed      time.Time
 	done         []string // entries that are done since then, and may be in the stream
+	swept        string   // up to here it was looked for what others have done and left; "": from the beginning
+	sweepTo      string   // and here is the end; "": not known yet
+	clean        bool     // nothing more is to be looked for
 	asideTrimmed time.Time
 }
 
@@ -53,8 +56,15 @@ const (
 	// maxAside is how many entries are kept aside, and trimAsideEvery how often those that are too old go.
 	maxAside       = 1000
 	trimAsideEvery = time.Minute
-	// excuseAtOnce is how many entries one command is for.
-	excuseAtOnce = 1000
+	// idsAtOnce is how many entries one command is for, by their ids.
+	idsAtOnce = 1000
+	// doneMost is how many entries are remembered as done: a server that refuses to delete them must not fill the memory. Beyond, they are looked for.
+	doneMost = 100_000
+	// sweepAtOnce is how many entries are read at once in the search for what is done, and sweepPages how many times in trimEvery.
+	sweepAtOnce = 64
+	sweepPages  = 8
+	// lastAside is among how many of the newest copies another one is looked for; of 64 KiB each or a little more.
+	lastAside = 20
 )
 
 // ClicksOptions configure a Clicks.
@@ -126,7 +136,7 @@ func (s *Clicks) Unfinished(ctx context.Context, after string, most int) ([]clic
 
 // Pending implements clickstream.Remote.
 func (s *Clicks) Pending(ctx context.Context, after string, most int) ([]clickstream.Pending, error) {
-	return s.deliveries(ctx, "("+cmp.Or(after, firstID), most)
+	return s.deliveries(ctx, "("+cmp.Or(after, firstID), "+", most)
 }
 
 // firstID is before all entries.
@@ -167,13 +177,13 @@ func (s *Clicks) read(ctx context.Context, from string, most int) ([]clickstream
 }
 
 // deliveries returns how often entries that are not done were handed out, in order.
-func (s *Clicks) deliveries(ctx context.Context, from string, most int) ([]clickstream.Pending, error) {
+func (s *Clicks) deliveries(ctx context.Context, from, to string, most int) ([]clickstream.Pending, error) {
 	c, ctx, cancel, err := s.call(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer cancel()
-	rows, err := c.Do(ctx, c.B().Xpending().Key(s.stream).Group(clickGroup).Start(from).End("+").Count(int64(most)).Build()).ToArray()
+	rows, err := c.Do(ctx, c.B().Xpending().Key(s.stream).Group(clickGroup).Start(from).End(to).Count(int64(most)).Build()).ToArray()
 	if err != nil {
 		if missing(err) {
 			err = nil
@@ -202,7 +212,7 @@ var errPending = &terse.Error{Code: terse.CodeInternal, Message: "the server's a
 func (s *Clicks) Excuse(ctx context.Context, not map[string]bool) error {
 	from := "-"
 	for {
-		counts, err := s.deliveries(ctx, from, excuseAtOnce)
+		counts, err := s.deliveries(ctx, from, "+", idsAtOnce)
 		if err != nil || len(counts) == 0 {
 			return err
 		}
@@ -212,7 +222,7 @@ func (s *Clicks) Excuse(ctx context.Context, not map[string]bool) error {
 				ids = append(ids, p.ID)
 			}
 		}
-		if err := s.excuse(ctx, ids); err != nil || len(counts) < excuseAtOnce {
+		if err := s.excuse(ctx, ids); err != nil || len(counts) < idsAtOnce {
 			return err
 		}
 		from = "(" + counts[len(counts)-1].ID
@@ -248,7 +258,7 @@ func parseID(id string) (ms, seq uint64) {
 // Done implements clickstream.Remote.
 func (s *Clicks) Done(ctx context.Context, ids []string) error {
 	s.mu.Lock()
-	due := len(s.done)+len(ids) > 0 && time.Since(s.trimmed) >= trimEvery
+	due := (len(s.done)+len(ids) > 0 || !s.clean) && time.Since(s.trimmed) >= trimEvery
 	if due {
 		s.trimmed = time.Now()
 	}
@@ -269,9 +279,7 @@ func (s *Clicks) Done(ctx context.Context, ids []string) error {
 		if err := c.Do(call, c.B().Xack().Key(s.stream).Group(clickGroup).Id(ids...).Build()).Error(); err != nil && !missing(err) {
 			return err
 		}
-		s.mu.Lock()
-		s.done = append(s.done, ids...)
-		s.mu.Unlock()
+		s.remember(ids)
 	}
 	if dueAside {
 		if err := s.trimAside(call, c); err != nil {
@@ -281,34 +289,136 @@ func (s *Clicks) Done(ctx context.Context, ids []string) error {
 	if !due {
 		return nil
 	}
+	return s.tidy(call, c)
+}
+
+// Flush implements clickstream.Remote.
+func (s *Clicks) Flush(ctx context.Context) error {
+	s.mu.Lock()
+	n := len(s.done)
+	s.sweepAgain()
+	s.mu.Unlock()
+	if n == 0 {
+		return nil
+	}
+	c, ctx, cancel, err := s.call(ctx)
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	_, err = s.trim(ctx, c)
+	return err
+}
+
+// sweepAgain lets it be looked for what is done and still there, under the lock.
+func (s *Clicks) sweepAgain() { s.swept, s.sweepTo, s.clean = "", "", false }
+
+// remember notes what is done and to be deleted.
+func (s *Clicks) remember(ids []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.done)+len(ids) > doneMost {
+		s.done = nil
+		s.sweepAgain()
+		return
+	}
+	s.done = append(s.done, ids...)
+}
+
+// tidy gives back the memory of what this process has done, and looks for a part of what others have.
+func (s *Clicks) tidy(ctx context.Context, c rueidis.Client) error {
+	st, err := s.trim(ctx, c)
+	if err != nil {
+		return err
+	}
+	for range sweepPages {
+		if more, err := s.sweep(ctx, c, st); err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+// trim drops what is before the first entry that somebody needs, and of what is behind it the entries that are done: one that holds its spool may
+// stay for long. What could not be deleted is tried once more the next time, though nothing more may ever be done.
+func (s *Clicks) trim(ctx context.Context, c rueidis.Client) (streamState, error) {
 	s.mu.Lock()
 	done := s.done
 	s.done = nil
 	s.mu.Unlock()
-	err = s.trim(call, c, done)
-	if err != nil { // once more, though nothing more may ever be done
-		s.mu.Lock()
-		s.done = append(done, s.done...)
-		s.mu.Unlock()
+	st, err := s.state(ctx, c)
+	if err == nil && st.keep != "" {
+		err = c.Do(ctx, c.B().Xtrim().Key(s.stream).Minid().Threshold(st.keep).Build()).Error()
 	}
-	return err
+	if err == nil {
+		done = slices.DeleteFunc(done, func(id string) bool { return st.keep == "" || !laterID(id, st.keep) })
+		done, err = s.drop(ctx, c, done)
+	}
+	if len(done) > 0 {
+		s.remember(done)
+	}
+	return st, err
 }
 
-// trim drops what is before the first entry that somebody needs, and of what is behind it the entries that are done: one that holds its spool may
-// stay for long.
-func (s *Clicks) trim(ctx context.Context, c rueidis.Client, done []string) error {
-	st, err := s.state(ctx, c)
-	if err != nil || st.keep == "" {
-		return err
+// drop deletes entries, and returns those that it could not.
+func (s *Clicks) drop(ctx context.Context, c rueidis.Client, ids []string) ([]string, error) {
+	for len(ids) > 0 {
+		n := min(len(ids), idsAtOnce)
+		if err := c.Do(ctx, c.B().Xdel().Key(s.stream).Id(ids[:n]...).Build()).Error(); err != nil {
+			return ids, err
+		}
+		ids = ids[n:]
 	}
-	if err := c.Do(ctx, c.B().Xtrim().Key(s.stream).Minid().Threshold(st.keep).Build()).Error(); err != nil {
-		return err
+	return nil, nil
+}
+
+// sweep deletes of the next page those entries that were handed out and are not pending: a process that was killed has acknowledged them and not
+// deleted them. It reports whether there is more to look at. The server has no command that tells ids without what is in the entries, so it is done once for each who receives.
+func (s *Clicks) sweep(ctx context.Context, c rueidis.Client, st streamState) (more bool, err error) {
+	s.mu.Lock()
+	from, to, clean := s.swept, s.sweepTo, s.clean
+	s.mu.Unlock()
+	if clean || st.keep == "" {
+		return false, nil
 	}
-	done = slices.DeleteFunc(slices.Clone(done), func(id string) bool { return !laterID(id, st.keep) })
-	if len(done) == 0 {
-		return nil
+	if to == "" || laterID(to, st.delivered) { // never what was not handed out: an older copy of the stream may have come back
+		to = st.delivered
 	}
-	return c.Do(ctx, c.B().Xdel().Key(s.stream).Id(done...).Build()).Error()
+	if from == "" || laterID(st.keep, from) { // the first one is pending, or it is the last of all and stays
+		from = st.keep
+	}
+	var page []rueidis.XRangeEntry
+	if laterID(to, from) {
+		page, err = c.Do(ctx, c.B().Xrange().Key(s.stream).Start("("+from).End(to).Count(sweepAtOnce).Build()).AsXRange()
+		if err != nil {
+			return false, err
+		}
+	}
+	if len(page) > 0 {
+		pending, err := s.deliveries(ctx, page[0].ID, page[len(page)-1].ID, len(page))
+		if err != nil {
+			return false, err
+		}
+		waits := make(map[string]bool, len(pending))
+		for _, p := range pending {
+			waits[p.ID] = true
+		}
+		var ids []string
+		for _, e := range page {
+			if !waits[e.ID] {
+				ids = append(ids, e.ID)
+			}
+		}
+		if _, err := s.drop(ctx, c, ids); err != nil {
+			return false, err
+		}
+		from = page[len(page)-1].ID
+	}
+	more = len(page) == sweepAtOnce
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.swept, s.sweepTo, s.clean = from, to, !more
+	return more, nil
 }
 
 // trimAside drops what was set aside too long ago.
@@ -317,7 +427,7 @@ func (s *Clicks) trimAside(ctx context.Context, c rueidis.Client) error {
 	return c.Do(ctx, c.B().Xtrim().Key(s.aside).Minid().Threshold(strconv.FormatInt(before, 10)).Build()).Error()
 }
 
-var errAside = &terse.Error{Code: terse.CodeUnavailable, Message: fmt.Sprintf("%d entries are set aside already: look at them and empty the stream aside (docs/redis.md)", maxAside)}
+var errAside = fmt.Errorf("%w: %d entries are set aside already: look at them and empty the stream aside (docs/redis.md)", clickstream.ErrNoRoom, maxAside)
 
 // Tell implements clickstream.Remote.
 func (s *Clicks) Tell(ctx context.Context, marks map[string]string) error {
@@ -367,6 +477,16 @@ func (s *Clicks) SetAside(ctx context.Context, m clickstream.Message, why string
 		return err
 	}
 	defer cancel()
+	// The reply to the one before may have been lost, or the process that kept it may have ended before the place after the entry was written.
+	last, err := c.Do(ctx, c.B().Xrevrange().Key(s.aside).End("+").Start("-").Count(lastAside).Build()).AsXRange()
+	if err != nil {
+		return err
+	}
+	for _, e := range last {
+		if e.FieldValues["id"] == m.ID && e.FieldValues[fieldEntry] == string(m.Entry) {
+			return nil
+		}
+	}
 	n, err := c.Do(ctx, c.B().Xlen().Key(s.aside).Build()).AsInt64()
 	if err != nil {
 		return err
@@ -374,7 +494,11 @@ func (s *Clicks) SetAside(ctx context.Context, m clickstream.Message, why string
 	if n >= maxAside {
 		return errAside
 	}
-	return c.Do(ctx, c.B().Xadd().Key(s.aside).Id("*").FieldValue().FieldValue("id", m.ID).FieldValue("why", why).FieldValue(fieldEntry, rueidis.BinaryString(m.Entry)).Build()).Error()
+	err = c.Do(ctx, c.B().Xadd().Key(s.aside).Id("*").FieldValue().FieldValue("id", m.ID).FieldValue("why", why).FieldValue(fieldEntry, rueidis.BinaryString(m.Entry)).Build()).Error()
+	if err != nil && strings.HasPrefix(err.Error(), "OOM ") {
+		return fmt.Errorf("%w: %w", clickstream.ErrNoRoom, err)
+	}
+	return err
 }
 
 // State implements clickstream.Watched.
@@ -395,10 +519,10 @@ func (s *Clicks) State(ctx context.Context) (clickstream.State, error) {
 	return st.State, err
 }
 
-// streamState is the state and the id of the first entry that somebody needs; "": not known.
+// streamState is the state, the id of the first entry that somebody needs and that of the last one that was handed out; "": not known.
 type streamState struct {
 	clickstream.State
-	keep string
+	keep, delivered string
 }
 
 // state asks for the group, and in the same exchange for what it has not done: entries before both may go.
@@ -437,9 +561,10 @@ func (s *Clicks) state(ctx context.Context, c rueidis.Client) (st streamState, e
 			continue
 		}
 		delivered := m["last-delivered-id"]
-		if st.keep, err = delivered.ToString(); err != nil {
+		if st.delivered, err = delivered.ToString(); err != nil {
 			return st, err
 		}
+		st.keep = st.delivered
 		if lag, ok := m["lag"]; ok { // from 7.0 on, if the server knows it
 			st.Lag, _ = lag.AsInt64()
 		}

@@ -2,10 +2,12 @@ package redisbus
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -218,6 +220,84 @@ func TestClicksTrimmedLater(t *testing.T) {
 	}
 }
 
+// TestClicksSwept: of what was done with behind an entry that is not, nothing stays in the stream: neither when whoever did it is killed before it deletes
+// it, nor when it ends in order, nor when the server refused to delete for a time.
+func TestClicksSwept(t *testing.T) {
+	redis := testengine.NewRedis(t)
+	ctx := t.Context()
+	s := newClicks(t, redis.URL, "p")
+	s.mustRead(t, "")
+	must(t, s.Done(ctx, nil))
+	const each = sweepAtOnce*sweepPages + 100 // more than is looked at in one go
+	add := func(n int) {
+		t.Helper()
+		for range n {
+			must(t, s.Add(ctx, []byte("e")))
+		}
+	}
+	read := func(s *Clicks) (ids []string) {
+		t.Helper()
+		list, err := s.Read(ctx, 10*each)
+		must(t, err)
+		for _, m := range list {
+			ids = append(ids, m.ID)
+		}
+		return ids
+	}
+	entries := func(want int64) {
+		t.Helper()
+		if st, err := s.State(ctx); err != nil || st.Entries != want {
+			t.Fatalf("%+v, %v: there are to be %d entries", st, err, want)
+		}
+	}
+	eventually := func(s *Clicks, want int64) {
+		t.Helper()
+		for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+			must(t, s.Done(ctx, nil))
+			if st, err := s.State(ctx); err == nil && st.Entries == want {
+				return
+			} else if time.Now().After(end) {
+				t.Fatalf("%+v, %v: there are to be %d entries", st, err, want)
+			}
+		}
+	}
+	never := func(s *Clicks) { s.trimmed = time.Now().Add(time.Hour) } // it is killed before it deletes anything
+
+	add(each)
+	ids := read(s)
+	held := append([]string{ids[0]}, ids[sweepAtOnce:sweepAtOnce+10]...)
+	never(s)
+	must(t, s.Done(ctx, slices.Concat(ids[1:sweepAtOnce], ids[sweepAtOnce+10:])))
+	add(5) // nobody has read these
+	entries(each + 5)
+	eventually(newClicks(t, redis.URL, "p"), int64(len(held))+5)
+
+	next := newClicks(t, redis.URL, "p")
+	never(next)
+	must(t, next.Done(ctx, read(next)))
+	entries(int64(len(held)) + 5)
+	must(t, next.Flush(ctx))
+	entries(int64(len(held)))
+
+	add(2 * idsAtOnce)
+	redis.Do("ACL", "SETUSER", "default", "-xdel")
+	next.trimmed = time.Time{}
+	if err := next.Done(ctx, read(next)); err == nil || !strings.Contains(err.Error(), "NOPERM") {
+		t.Fatalf("no right to delete: %v", err)
+	}
+	if n := len(next.done); n != 2*idsAtOnce {
+		t.Errorf("%d are remembered", n)
+	}
+	next.remember(make([]string, doneMost))
+	if len(next.done) != 0 || next.clean {
+		t.Errorf("%d are remembered, beyond what there is room for", len(next.done))
+	}
+	redis.Do("ACL", "SETUSER", "default", "+xdel")
+	eventually(next, int64(len(held)))
+	must(t, next.Done(ctx, held))
+	eventually(next, 0)
+}
+
 // TestClicksAside: what was set aside goes by its age, and more than there is room for is refused.
 func TestClicksAside(t *testing.T) {
 	redis := testengine.NewRedis(t)
@@ -234,10 +314,23 @@ func TestClicksAside(t *testing.T) {
 	if st, err := s.State(ctx); err != nil || st.Aside != 1 {
 		t.Errorf("%+v, %v: one is too old, one is not", st, err)
 	}
-	for range maxAside - 1 {
+	must(t, s.SetAside(ctx, m, "a reply was lost"))
+	if st, err := s.State(ctx); err != nil || st.Aside != 1 {
+		t.Errorf("%+v, %v: there are to be no two copies of the same", st, err)
+	}
+	redis.Do("CONFIG", "SET", "maxmemory", "1")
+	m.ID = "2-1"
+	if err := s.SetAside(ctx, m, "a test"); !errors.Is(err, clickstream.ErrNoRoom) || !strings.Contains(err.Error(), "OOM") {
+		t.Errorf("a full server: %v", err)
+	}
+	redis.Do("CONFIG", "SET", "maxmemory", "0")
+	for i := range maxAside - 1 {
+		m.ID = fmt.Sprintf("3-%d", i)
 		must(t, s.SetAside(ctx, m, "a test"))
 	}
-	if err := s.SetAside(ctx, m, "a test"); err == nil || !strings.Contains(err.Error(), "aside") {
+	must(t, s.SetAside(ctx, m, "it is there"))
+	m.ID = "4-1"
+	if err := s.SetAside(ctx, m, "a test"); !errors.Is(err, clickstream.ErrNoRoom) || !strings.Contains(err.Error(), "aside") {
 		t.Errorf("no room: %v", err)
 	}
 }
