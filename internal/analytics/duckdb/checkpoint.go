@@ -2,6 +2,7 @@ package duckdb
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -31,8 +32,12 @@ func (d *DB) maybeCheckpoint(ctx context.Context) error {
 // checkpoint writes a checkpoint and compares the ends of the tables it wrote with
 // what they were: on 1.5.2 column data became unreadable (duckdb/duckdb#22823).
 // Returns ErrDamaged if they differ. A checkpoint that a long query prevents is
-// tried again after the next transaction: false. The caller holds d.writing.
+// tried again after the next transaction: false. ErrDamaged stays: nothing is written any more, and Ingest and
+// Maintain end with it, whoever asked for the checkpoint. The caller holds d.writing.
 func (d *DB) checkpoint(ctx context.Context) (bool, error) {
+	if err := d.damaged(); err != nil {
+		return false, err
+	}
 	before, err := d.tails(ctx)
 	if err != nil {
 		return false, err
@@ -43,19 +48,44 @@ func (d *DB) checkpoint(ctx context.Context) (bool, error) {
 		}
 		return false, err
 	}
-	after, err := d.tails(ctx)
+	after, err := d.tails(context.WithoutCancel(ctx)) // the next checkpoint would take a damaged state as the one before
 	if err != nil {
-		if ctx.Err() != nil {
-			return false, ctx.Err()
-		}
-		return false, fmt.Errorf("%w: %w", ErrDamaged, err)
+		return false, d.damage(fmt.Errorf("%w: %w", ErrDamaged, err))
 	}
 	if !maps.Equal(before, after) {
-		return false, ErrDamaged
+		return false, d.damage(ErrDamaged)
 	}
 	clear(d.dirty)
 	d.lastCheckpoint = d.o.Clock()
 	return true, nil
+}
+
+// damage keeps the error of a checkpoint that damaged the file, and returns it.
+func (d *DB) damage(err error) error {
+	d.damagedBy.Store(&err)
+	return err
+}
+
+// damaged returns that error, nil if there was none.
+func (d *DB) damaged() error {
+	if err := d.damagedBy.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// checkpointNow is checkpoint for who does not hold d.writing. A failure is that of the writer; that ctx has ended is not.
+func (d *DB) checkpointNow(ctx context.Context) (bool, error) {
+	d.writing.Lock()
+	defer d.writing.Unlock()
+	done, err := d.checkpoint(ctx)
+	switch {
+	case err == nil:
+		return done, nil
+	case ctx.Err() != nil && !errors.Is(err, ErrDamaged):
+		return false, ctx.Err()
+	}
+	return false, fmt.Errorf("%w: %w", errWriter, err)
 }
 
 // tails reads the ends of the tables written since the last checkpoint.

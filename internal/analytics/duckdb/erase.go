@@ -37,7 +37,8 @@ func erasureCond(e Erasure) string {
 // rollups, and returns how many there were. It rewrites the days that have some, one after another: an erasure that is
 // cut off goes on where it was when it is asked for again. The erasure is first
 // noted in the record, so that clicks before it are left out too when they are read from the spool
-// later: those on their way, and those of a spool that is read again. Nothing of them is left in the bytes of the database. The spool itself
+// later: those on their way, and those of a spool that is read again. Nothing of them is left in tables, and their blocks, once free, are overwritten (scrub);
+// numbers of rollups that were replaced, and pieces in blocks that other tables share, may stay in bytes until those are written anew. The spool itself
 // loses them with its segments. Of a day of which retention has taken clicks, the numbers of other workspaces stay; those of
 // this one become what its clicks that are left say.
 func (d *DB) Erase(ctx context.Context, e Erasure) (n int64, err error) {
@@ -91,16 +92,22 @@ func (d *DB) Erase(ctx context.Context, e Erasure) (n int64, err error) {
 	if err := d.forgetSweeper(ctx, e); err != nil {
 		return 0, fmt.Errorf("erase: %w", err)
 	}
-	if err := d.scrub(ctx); err != nil { // also if nothing was found: an erasure before this one may have been cut off here
-		return n, fmt.Errorf("erase: %w", err)
+	if err := d.remakeSweeps(ctx); err != nil {
+		return 0, fmt.Errorf("erase: %w", err)
 	}
-	if err := errors.Join(d.collect(ctx), d.forgetAside()); err != nil || d.mirror == nil {
-		return n, err
+	number := d.scrubbing.committed() // also if nothing was found: an erasure before this one may have been cut off here
+	err = errors.Join(d.collect(ctx), d.forgetAside())
+	unlock() // clicks need not wait for the network, or for long answers
+	var away error
+	if d.mirror != nil {
+		away = d.mirror.pass(ctx)
 	}
-	unlock() // clicks need not wait for the network
-	if err := d.mirror.pass(ctx); err != nil {
-		d.o.Log.Error("erased clicks are still in the record store", "store", d.mirror.store.Name(), "error", err)
-		return n, &terse.Error{Code: terse.CodeUnavailable, Reason: "record_store_unavailable", Op: "erase", Err: err,
+	if err := errors.Join(err, d.scrubFor(ctx, number)); err != nil {
+		return n, fmt.Errorf("erase: %w", errors.Join(err, away))
+	}
+	if away != nil {
+		d.o.Log.Error("erased clicks are still in the record store", "store", d.mirror.store.Name(), "error", away)
+		return n, &terse.Error{Code: terse.CodeUnavailable, Reason: "record_store_unavailable", Op: "erase", Err: away,
 			Message: "the clicks are erased on this server; their copies in the record store go when it can be reached: ask again to be sure"}
 	}
 	return n, nil

@@ -62,6 +62,22 @@ func (d *DB) forgetSweeper(ctx context.Context, e Erasure) error {
 	return nil
 }
 
+// remakeSweeps makes the tables about sweeps again of what is left in them. A row that was deleted one by one stays in the bytes of
+// its block as long as the block has others; those of a table that was dropped are free, and scrub overwrites them. Also what
+// the closing of a day has deleted goes in this way.
+func (d *DB) remakeSweeps(ctx context.Context) error {
+	return d.write(ctx, func(ctx context.Context) error {
+		for i, table := range []string{"sweeps", "swept_clicks"} {
+			for _, q := range []string{"ALTER TABLE " + table + " RENAME TO erasing", createSweeps[i], "INSERT INTO " + table + " SELECT * FROM erasing", "DROP TABLE erasing"} {
+				if err := d.exec(ctx, q); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
 // rewriteSweepNote leaves the sweeps of a day in the record that keep wants, whole or not at all. The caller holds maintaining.
 func (d *DB) rewriteSweepNote(day int64, keep func(sweep) bool) error {
 	path := d.sweepNote(day).path(d.o.Record)

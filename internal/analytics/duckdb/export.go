@@ -33,11 +33,14 @@ func (d *DB) Maintain(ctx context.Context) error {
 		if n%int(maintenance/sweepEvery) == 0 {
 			do = d.maintain
 		}
-		err := do(ctx)
+		err := d.damaged()
+		if err == nil {
+			err = do(ctx)
+		}
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(err, errWriter):
+		case errors.Is(err, errWriter), errors.Is(err, ErrDamaged):
 			return err
 		case err != nil:
 			d.o.Log.Error("clicks cannot be moved into the record; tried again", "error", err)
@@ -163,8 +166,11 @@ func (d *DB) write(ctx context.Context, fn func(ctx context.Context) error) erro
 
 func (d *DB) writeLocked(ctx context.Context, fn func(ctx context.Context) error) error {
 	ctx = context.WithoutCancel(ctx)
-	err := d.exec(ctx, "BEGIN")
-	if err == nil {
+	err := d.damaged()
+	if err != nil {
+		return fmt.Errorf("%w: %w", errWriter, err)
+	}
+	if err = d.exec(ctx, "BEGIN"); err == nil {
 		if err = fn(ctx); err == nil {
 			err = d.exec(ctx, "COMMIT")
 		}
@@ -365,14 +371,8 @@ func (d *DB) collect(ctx context.Context) error {
 	if len(d.garbage) == 0 {
 		return nil
 	}
-	d.writing.Lock()
-	done, err := d.checkpoint(ctx)
-	d.writing.Unlock()
-	if err != nil {
-		return fmt.Errorf("%w: %w", errWriter, err)
-	}
-	if !done {
-		return nil
+	if done, err := d.checkpointNow(ctx); err != nil || !done {
+		return err
 	}
 	for _, f := range d.garbage {
 		if err := os.Remove(f.path(d.o.Record)); err != nil && !errors.Is(err, os.ErrNotExist) {

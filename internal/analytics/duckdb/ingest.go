@@ -66,6 +66,9 @@ func (d *DB) Ingest(ctx context.Context, src Source) error {
 
 // step writes one transaction, or waits for something to write.
 func (d *DB) step(ctx context.Context, src Source) error {
+	if err := d.damaged(); err != nil { // in a checkpoint that somebody else asked for
+		return err
+	}
 	enough, err := d.enoughSpace()
 	if err != nil {
 		return err

@@ -198,12 +198,16 @@ type DB struct {
 	// Sweeps found since Open.
 	sweepsFound atomic.Int64
 	erased      atomic.Pointer[erased]
+	// What a checkpoint did to the file; nil: nothing.
+	damagedBy atomic.Pointer[error]
 	// Failed attempts to move clicks into the record since Open.
 	recordErrors atomic.Int64
 	watermark    atomic.Int64 // every click recorded before this time can be queried, in Unix ms
 	rebuilding   atomic.Bool
 
-	slots chan struct{} // one for every query that may run
+	slots     chan struct{} // one for every query that may run
+	answers   answers
+	scrubbing scrubbing
 
 	pending bool      // guarded by writing: some conversions wait for their clicks
 	joined  time.Time // guarded by writing: when they last looked for them, by Options.Clock
@@ -239,7 +243,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	}
 	d := &DB{o: o, path: filepath.Join(o.Dir, FileName), rows: map[int64]int64{}, dirty: map[int64]bool{}, lastCheckpoint: o.Clock(),
 		files: map[string]file{}, cold: map[int64][]file{}, rolled: map[int64]bool{}, outdated: map[int64]bool{}, exported: map[dayHour]int64{}, lookedAt: map[dayHour]time.Time{},
-		through: map[dayHour]clicks.Position{}, pruned: map[int64]string{}, unrecorded: map[dayHour]clicks.Position{}, looked: map[int64]string{}, sweepDays: map[int64]bool{}, swept: map[int64]int64{}, unrenewed: map[int64]bool{}, tagFailed: map[int64]bool{}, tagPruned: map[int64][]string{}, merged: -1, slots: make(chan struct{}, o.Readers)}
+		through: map[dayHour]clicks.Position{}, pruned: map[int64]string{}, unrecorded: map[dayHour]clicks.Position{}, looked: map[int64]string{}, sweepDays: map[int64]bool{}, swept: map[int64]int64{}, unrenewed: map[int64]bool{}, tagFailed: map[int64]bool{}, tagPruned: map[int64][]string{}, merged: -1, slots: make(chan struct{}, o.Readers), scrubbing: scrubbing{turn: make(chan struct{}, 1)}}
 	if o.Store != nil {
 		d.mirror = newMirror(d, o.Store)
 	}

@@ -33,6 +33,7 @@ func (d *DB) look(ctx context.Context, fn func(ctx context.Context, at *snapshot
 	at.merged = d.merged // if it changed since, so did the generation
 	d.mu.RUnlock()
 	d.o.noted()
+	defer d.answers.begin()()
 	if at.tx, err = d.readers.BeginTx(ctx, nil); err != nil {
 		return generation, err
 	}
