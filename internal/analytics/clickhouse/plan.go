@@ -88,16 +88,18 @@ func (e *Engine) split(ctx context.Context, q analytics.Query, dim analytics.Dim
 			return p, err
 		}
 	}
+	var answered []int64 // by either
 	for _, day := range candidates.rolled {
 		n, found := botVisits[day]
 		if !days[day].raw && !found && !every && days[day].pruned != rollupsGone {
-			p.quiet = append(p.quiet, day)
+			p.quiet, answered = append(p.quiet, day), append(answered, day)
+			continue
 		}
 		if !days[day].raw || (found || every) && (n == 0 || q.Bots == analytics.BotsExclude) && !cut[day] {
-			p.rolled = append(p.rolled, day)
+			p.rolled, answered = append(p.rolled, day), append(answered, day)
 		}
 	}
-	p.ver, p.scope, p.raw.not = candidates.ver, candidates.scope, p.rolled
+	p.ver, p.scope, p.raw.not = candidates.ver, candidates.scope, answered
 	return p, nil
 }
 

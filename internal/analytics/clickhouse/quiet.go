@@ -10,14 +10,9 @@ import (
 // A link with few clicks on a day has no rows of its own in rday and r15: its clicks are read. When those are gone its number in
 // rlink is left, which is of people alone and knows neither visitors nor hours.
 
-// quietAble reports whether rlink says something of a query.
-func quietAble(q analytics.Query) bool {
-	return q.Scope.Link != 0 && len(q.Filters) == 0 && q.RedirectsOnly() && q.Bots != analytics.BotsOnly
-}
-
 // eachQuiet calls fn with the clicks of the days of a plan that are left to rlink.
 func (e *Engine) eachQuiet(ctx context.Context, p plan, q analytics.Query, fn func(day, clicks int64)) error {
-	if len(p.quiet) == 0 || !quietAble(q) {
+	if len(p.quiet) == 0 || !q.ByDays() {
 		return nil
 	}
 	text := "SELECT toUInt16(day), clicks FROM rlink WHERE " + dayIn(p.quiet) + " AND (day, gen) IN " + generations(p.ver) +
@@ -35,19 +30,14 @@ func (e *Engine) eachQuiet(ctx context.Context, p plan, q analytics.Query, fn fu
 
 // quietSummary adds them to a summary.
 func (e *Engine) quietSummary(ctx context.Context, p plan, q analytics.Query, r *analytics.Summary) error {
-	return e.eachQuiet(ctx, p, q, func(_, n int64) { // clicks of people that redirected
-		r.Clicks += n
-		r.Humans += n
-		r.Outcomes[analytics.Outcome.Text(0)] += n
-	})
+	return e.eachQuiet(ctx, p, q, func(_, n int64) { r.AddDay(n) })
 }
 
-// quietTimeseries adds them to the points of days or longer: a day whole to the point that its noon lies in.
+// quietTimeseries adds them to the points of days or longer.
 func (e *Engine) quietTimeseries(ctx context.Context, p plan, q analytics.Query, starts []terse.Millis, points []analytics.Point) error {
-	if q.Interval == analytics.Minute || q.Interval == analytics.Hour {
-		return nil
-	}
 	return e.eachQuiet(ctx, p, q, func(day, n int64) {
-		points[max(analytics.BucketOf(starts, terse.Millis(day*dayMillis+dayMillis/2)), 0)].Clicks += n
+		if i, ok := q.BucketOfDay(starts, day); ok {
+			points[i].Clicks += n
+		}
 	})
 }

@@ -91,7 +91,7 @@ func (at *snapshot) fromCubes(ctx context.Context, p plan, q analytics.Query, by
 	// What is left of the candidates is in a cube, or has no click of the workspace.
 	p.raw = slices.DeleteFunc(slices.Clone(p.raw), func(v dayView) bool { _, in := candidates[v.day]; return in })
 	for i, days := range byCube {
-		if gap && !(by == "" && quietAble(q)) {
+		if gap && !(by == "" && q.ByDays()) {
 			days = slices.DeleteFunc(days, func(day int64) bool { v := candidates[day]; return !v.raw() })
 		}
 		if len(days) > 0 {

@@ -173,10 +173,7 @@ func (at *snapshot) planTimeseries(ctx context.Context, q analytics.Query, start
 	p, err = at.fromParts(ctx, p, q, func(v dayView) bool {
 		return !slices.ContainsFunc(q.DaySegments(starts, v.day), func(g analytics.Segment) bool { return !g.AtEnd() })
 	})
-	if q.Interval != analytics.Minute && q.Interval != analytics.Hour {
-		p = at.withQuiet(p, q)
-	}
-	return p, err
+	return at.withQuiet(p, q), err
 }
 
 // planSlots: no filter or one that rdim15 has, and a range whose ends lie on quarters of an hour.

@@ -8,21 +8,15 @@ import (
 
 	"github.com/terselink/terse"
 	"github.com/terselink/terse/internal/analytics"
-	"github.com/terselink/terse/internal/clicks"
 )
 
 // A link with few clicks on a day has no rows of its own in rday, r15 and rdim: its clicks are read. When those are gone, a cube of
 // links may have it. Else its number in rlink is left, which is of people alone and knows neither visitors nor hours: in the table
 // or, when that has given it to link_totals, in the file of the day.
 
-// quietAble reports whether rlink says something of a query.
-func quietAble(q analytics.Query) bool {
-	return q.Scope.Link != 0 && len(q.Filters) == 0 && q.RedirectsOnly() && q.Bots != analytics.BotsOnly
-}
-
 // withQuiet adds to a plan the days that nothing else of it answers.
 func (at *snapshot) withQuiet(p plan, q analytics.Query) plan {
-	if !quietAble(q) {
+	if !q.ByDays() {
 		return p
 	}
 	for _, v := range within(at.days, q) {
@@ -62,16 +56,14 @@ func (at *snapshot) eachQuiet(ctx context.Context, p plan, q analytics.Query, fn
 
 // quietSummary adds them to a summary.
 func (at *snapshot) quietSummary(ctx context.Context, p plan, q analytics.Query, r *analytics.Summary) error {
-	return at.eachQuiet(ctx, p, q, func(_, n int64) { // clicks of people that redirected
-		r.Clicks += n
-		r.Humans += n
-		r.Outcomes[outcomeNames[clicks.OutcomeRedirect]] += n
-	})
+	return at.eachQuiet(ctx, p, q, func(_, n int64) { r.AddDay(n) })
 }
 
-// quietTimeseries adds them to the points of days or longer: a day whole to the point that its noon lies in.
+// quietTimeseries adds them to the points of days or longer.
 func (at *snapshot) quietTimeseries(ctx context.Context, p plan, q analytics.Query, starts []terse.Millis, points []analytics.Point) error {
 	return at.eachQuiet(ctx, p, q, func(day, n int64) {
-		points[max(analytics.BucketOf(starts, terse.Millis(day*dayMillis+dayMillis/2)), 0)].Clicks += n
+		if i, ok := q.BucketOfDay(starts, day); ok {
+			points[i].Clicks += n
+		}
 	})
 }
