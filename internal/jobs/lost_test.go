@@ -15,6 +15,7 @@ import (
 	"github.com/terselink/terse"
 	"github.com/terselink/terse/internal/links"
 	"github.com/terselink/terse/internal/store/faultstore"
+	"github.com/terselink/terse/internal/store/memstore"
 )
 
 // sleeper is a Linker of a node that stands still in a run, whatever happens, until it is woken; then it makes its links.
@@ -321,7 +322,8 @@ func TestLostWhileItRests(t *testing.T) {
 	}
 }
 
-// TestLostFiles: a node that was away removes the results of what another one rolled back or deleted meanwhile, and no others.
+// TestLostFiles: a node that was away removes the results of what another one rolled back meanwhile, and no others; of what was
+// deleted when nothing would keep them any longer.
 func TestLostFiles(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -349,9 +351,17 @@ func TestLostFiles(t *testing.T) {
 		if err := os.WriteFile(foreign, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
+		var ahead atomic.Int64
+		b.o.Clock = func() terse.Millis { return clock() + terse.Millis(ahead.Load()) }
+		of := func(ids ...string) (names []string) {
+			for _, id := range ids {
+				names = append(names, id+".errors.ndjson", id+".result.ndjson")
+			}
+			slices.Sort(names)
+			return append(names, "notes.txt")
+		}
 		b.start()
-		want := []string{ids[2] + ".errors.ndjson", ids[2] + ".result.ndjson", "notes.txt"}
-		if got := b.files(); !slices.Equal(got, want) {
+		if got, want := b.files(), of(ids[1], ids[2]); !slices.Equal(got, want) {
 			t.Errorf("files %q, want %q", got, want)
 		}
 		f, _, err := b.File(ws, ids[2], false)
@@ -360,6 +370,52 @@ func TestLostFiles(t *testing.T) {
 		}
 		if err := f.Close(); err != nil {
 			t.Error(err)
+		}
+		b.stop()
+		ahead.Store(historyKeep + 60_000)
+		// Without a start of its loops, which delete the job that is stored: only what a start removes is looked at.
+		if b.Manager, err = Open(t.Context(), b.o); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := b.files(), of(ids[2]); !slices.Equal(got, want) {
+			t.Errorf("after the time of history: files %q, want %q", got, want)
+		}
+	})
+}
+
+// TestForeignStore: a start on a store that does not know the jobs, or as a node that has lost its name, removes nothing, and
+// the next one on the right store as the right node has all results.
+func TestForeignStore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, nil)
+		b.stop()
+		b.o.Node = "first"
+		b.start()
+		id := b.create(ws, "rows.ndjson", rows(5), Spec{})
+		b.want(ws, id, Done)
+		before := b.files()
+		b.stop()
+		right := b.o
+		empty := memstore.New(clock)
+		defer empty.Close()
+		for name, change := range map[string]func(*Options){
+			"an empty store": func(o *Options) { o.Store = empty },
+			"another name":   func(o *Options) { o.Node = "nobody" },
+			"no name":        func(o *Options) { o.Store, o.Node = empty, "" },
+		} {
+			b.o = right
+			change(&b.o)
+			b.start()
+			b.stop()
+			if got := b.files(); len(before) != 2 || !slices.Equal(got, before) {
+				t.Errorf("%s: files %q, want %q", name, got, before)
+			}
+		}
+		b.o = right
+		b.start()
+		if got := b.file(id, false); got == "" {
+			t.Error("no results")
 		}
 	})
 }

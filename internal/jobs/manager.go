@@ -136,6 +136,7 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 			}
 		}
 	}
+	elsewhere := map[string]bool{}
 	for after := terse.WorkspaceID(0); ; {
 		list, err := o.Workspaces(ctx, after, 500)
 		if err != nil {
@@ -145,19 +146,20 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 			break
 		}
 		for _, w := range list {
-			if err := m.load(ctx, w); err != nil {
+			if err := m.load(ctx, w, elsewhere); err != nil {
 				return nil, fmt.Errorf("open jobs: %w", err)
 			}
 			after = w
 		}
 	}
-	if err := m.removeOrphans(); err != nil {
+	if err := m.removeOrphans(elsewhere); err != nil {
 		return nil, err
 	}
 	return m, nil
 }
 
-func (m *Manager) load(ctx context.Context, w terse.WorkspaceID) error {
+// load reads the jobs of a workspace. Those of other nodes it notes in elsewhere: true if they were another one's before.
+func (m *Manager) load(ctx context.Context, w terse.WorkspaceID, elsewhere map[string]bool) error {
 	for after := ""; ; {
 		docs, err := m.o.Store.ListDocuments(ctx, w, terse.KindJob, after, 500)
 		if err != nil || len(docs) == 0 {
@@ -170,6 +172,7 @@ func (m *Manager) load(ctx context.Context, w terse.WorkspaceID) error {
 				return fmt.Errorf("job %s: %w", d.ID, err)
 			}
 			if !m.mine(&e.doc) {
+				elsewhere[d.ID] = e.doc.LostBy != "" // its results count for nothing anywhere, see HasResult
 				continue
 			}
 			if e.doc.State == Running { // the process ended in the middle of it

@@ -63,7 +63,7 @@ type Deleter interface {
 }
 
 // DeleteLost forgets a job, in whatever state it is, whose node is not there to do it. Its results stay on the
-// disk of that node until that starts again.
+// disk of that node until it starts more than 30 days after the job was made.
 // Returns ErrNotFound, or an error of code conflict if the job changes meanwhile: its node is back.
 func DeleteLost(ctx context.Context, store Deleter, w terse.WorkspaceID, id string) error {
 	doc, err := store.GetDocument(ctx, w, terse.KindJob, id)

@@ -79,14 +79,14 @@ func (m *Manager) next() (*entry, context.Context) {
 func (m *Manager) run(ctx context.Context, e *entry) {
 	left := false
 	defer func() {
+		e.mu.Lock()
 		if !left {
-			e.mu.Lock()
 			e.leave()
-			gone, j := e.gone, e.doc
-			e.mu.Unlock()
-			if gone {
-				m.removeFiles(&j)
-			}
+		}
+		gone, j := e.gone, e.doc
+		e.mu.Unlock()
+		if gone { // maybe since the end was written, while the run still counted as one
+			m.removeFiles(&j)
 		}
 		m.mu.Lock()
 		m.running--
