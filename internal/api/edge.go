@@ -32,9 +32,9 @@ type Edge struct {
 
 const (
 	// edgePage is how many changes an edge is told at once.
-	edgePage = 500
+	edgePage = wire.PageChanges
 	// edgeBytes is how many bytes of links and documents end a page of changes.
-	edgeBytes = 4 << 20
+	edgeBytes = wire.PageBytes
 	// edgeLook is how often the store is asked for changes while an edge waits for some.
 	edgeLook = 200 * time.Millisecond
 	// edgeBatch is how long a batch of clicks may take to arrive: longer than an edge waits.
@@ -166,7 +166,7 @@ func (s *Server) edgeChanges(ctx context.Context, _ *call, in *struct {
 	After string `query:"after" doc:"The position; without it nothing but the one of now is answered."`
 	Mark  string `header:"Terse-Edge-Mark" doc:"The mark that was answered with the position."`
 }) (*struct{ Body *wire.EdgeChanges }, error) {
-	out := &wire.EdgeChanges{Epoch: s.o.Edge.Epoch, Changes: []wire.EdgeChange{}, Links: []json.RawMessage{}, Documents: []wire.EdgeDocument{}}
+	out := &wire.EdgeChanges{Epoch: s.o.Edge.Epoch, More: new(false), Changes: []wire.EdgeChange{}, Links: []json.RawMessage{}, Documents: []wire.EdgeDocument{}}
 	answer := &struct{ Body *wire.EdgeChanges }{out}
 	if in.After == "" {
 		var err error
@@ -263,7 +263,12 @@ func (s *Server) fillChanges(ctx context.Context, out *wire.EdgeChanges, list []
 		return err
 	}
 	written, size := map[name]bool{}, 0
-	for i := 0; i < len(list) && size < edgeBytes; i++ {
+	*out.More = len(list) >= edgePage
+	for i := range list {
+		if size >= edgeBytes {
+			*out.More = true
+			break
+		}
 		c := &list[i]
 		out.Position, out.Mark = c.Seq, markOf(c)
 		if c.Kind == terse.ChangeDocument {

@@ -437,17 +437,35 @@ func (s *server) openClicks(ctx context.Context) error {
 	return nil
 }
 
-// keptWithin is how long ago an edge node may last have heard of changes to keep what its workspaces want kept of visitors:
+// keptWithin is how long ago a node may last have heard of what others change to keep what its workspaces want kept of visitors:
 // somebody may have switched that off since.
 const keptWithin = 5 * time.Minute
+
+// hearer tells whether all that others had changed some time ago is in force here: *edge.Store and *changes.Hub.
+type hearer interface {
+	HeardWithin(time.Duration) bool
+}
 
 // kept tells what a workspace keeps of its visitors. While its settings are not known that is nothing.
 func (s *server) kept(w terse.WorkspaceID) clicks.Kept {
 	a := s.auth.Load()
-	if a == nil || s.edge != nil && !s.edge.HeardWithin(keptWithin) {
+	if a == nil {
 		return clicks.Kept{}
 	}
-	set := a.Settings(w)
+	var from hearer
+	if hub := s.hub.Load(); s.edge != nil {
+		from = s.edge
+	} else if hub != nil {
+		from = hub
+	}
+	return keptOf(a.Settings(w), from)
+}
+
+// keptOf tells what settings keep that others may change, of whom from hears; nil: nobody else does.
+func keptOf(set terse.WorkspaceSettings, from hearer) clicks.Kept {
+	if from != nil && !from.HeardWithin(keptWithin) {
+		return clicks.Kept{}
+	}
 	return clicks.Kept{UserAgent: set.StoreUA, Network: set.StoreIP == terse.StoreIPTruncated}
 }
 

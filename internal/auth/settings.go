@@ -127,9 +127,13 @@ func (s *Service) Settings(id terse.WorkspaceID) terse.WorkspaceSettings {
 	return (*s.settings.Load())[id]
 }
 
-// loadSettings reads what the workspaces have switched on.
+// errUndecoded says that the settings of some workspaces are not known.
+var errUndecoded = errors.New("workspaces cannot be decoded")
+
+// loadSettings reads what the workspaces have switched on. An error that matches errUndecoded says that it read those that can be.
 func (s *Service) loadSettings(ctx context.Context) error {
 	all := map[terse.WorkspaceID]terse.WorkspaceSettings{}
+	var bad []error
 	for after := ""; ; {
 		docs, err := s.o.Store.ListDocuments(ctx, 0, terse.KindWorkspace, after, 1000)
 		if err != nil {
@@ -137,12 +141,16 @@ func (s *Service) loadSettings(ctx context.Context) error {
 		}
 		if len(docs) == 0 {
 			s.settings.Store(&all)
+			if len(bad) > 0 {
+				return errors.Join(append(bad, errUndecoded)...)
+			}
 			return nil
 		}
 		for _, doc := range docs {
 			var w terse.Workspace
 			if err := decode(doc, &w); err != nil {
-				return err
+				bad = append(bad, err)
+				continue
 			}
 			if !w.WorkspaceSettings.IsZero() {
 				all[w.ID] = w.WorkspaceSettings

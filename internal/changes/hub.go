@@ -134,6 +134,7 @@ func New(ctx context.Context, o Options) (*Hub, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	began := time.Now()
 	at, err := o.Feed.FeedHead(ctx)
 	if err != nil {
 		return nil, err
@@ -144,7 +145,7 @@ func New(ctx context.Context, o Options) (*Hub, error) {
 		polls: make(chan struct{}, 1),
 	}
 	h.position.Store(at)
-	h.polled.Store(time.Now().UnixMilli())
+	h.polled.Store(began.UnixMilli())
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	return h, nil
 }
@@ -499,6 +500,7 @@ func (h *Hub) poll(ctx context.Context) error {
 func (h *Hub) startOver(ctx context.Context, why string) error {
 	ctx, cancel := context.WithTimeout(ctx, h.o.ReadWithin)
 	defer cancel()
+	began := time.Now()
 	at, err := h.o.Feed.FeedHead(ctx)
 	if err != nil {
 		return err
@@ -509,7 +511,7 @@ func (h *Hub) startOver(ctx context.Context, why string) error {
 	}
 	h.o.Log.Warn("changes: everything is read again", "because", why)
 	h.moveTo(at)
-	h.polled.Store(time.Now().UnixMilli())
+	h.polled.Store(began.UnixMilli())
 	return nil
 }
 
@@ -524,6 +526,12 @@ func (h *Hub) moveTo(position uint64) {
 // reached within the last minute.
 func (h *Hub) Position() (at uint64, fresh bool) {
 	return h.position.Load(), time.Since(time.UnixMilli(h.polled.Load())) < time.Minute
+}
+
+// HeardWithin reports whether all that other nodes had written d ago is in force here, as far as the clock tells: one that was set
+// back says no.
+func (h *Hub) HeardWithin(d time.Duration) bool {
+	return time.Since(time.UnixMilli(h.polled.Load())).Abs() < d
 }
 
 // Told returns the newest version of a link that this node has written or heard of lately; the largest number if it is gone.

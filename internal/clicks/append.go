@@ -88,21 +88,25 @@ type appended struct {
 }
 
 // Append writes groups of another recorder's spool (Reader.NextGroups) into this one, durable when it returns nil. What a workspace
-// no longer wants kept of its visitors is left out. Returns an error of code invalid if they are not whole, unavailable if the spool is full or closed, and unknown_outcome if the disk
-// refused or ctx ended.
+// no longer wants kept of its visitors is left out. Returns an error of code invalid if they are not whole, unavailable if the
+// spool is full or closed, and unknown_outcome if the disk refused or ctx ended.
 func (r *Recorder) Append(ctx context.Context, groups []byte) error {
 	const op = "append clicks"
 	// The caller may give up and use its bytes again while the writer has not come to them.
-	a := appended{answer: make(chan error, 1)}
+	a := appended{groups: make([]byte, 0, len(groups)), answer: make(chan error, 1)}
 	limit := keptLimit{wanted: r.o.Kept}
+	var unread error
 	err := eachGroup(groups, func(g *foundGroup) {
-		if g.keeps {
-			a.groups = limit.appendGroup(a.groups, g.bytes)
+		if g.keeps && unread == nil {
+			a.groups, unread = limit.appendGroup(a.groups, g.bytes)
 		} else {
 			a.groups = append(a.groups, g.bytes...)
 		}
 		a.counts = append(a.counts, g.records)
 	})
+	if err == nil {
+		err = unread
+	}
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,8 @@ type keptLimit struct {
 }
 
 // appendGroup appends a group that EachGroup found whole, without what is not wanted. Its clicks and their ids stay as they are.
-func (l *keptLimit) appendGroup(dst, group []byte) []byte {
+// Returns an error of code invalid if it cannot be read to its end: nobody knows what it keeps then.
+func (l *keptLimit) appendGroup(dst, group []byte) ([]byte, error) {
 	info, err := parseGroupHeader(group)
 	if err == nil {
 		err = l.group.reset(info, group[groupHeader:])
@@ -30,14 +31,17 @@ func (l *keptLimit) appendGroup(dst, group []byte) []byte {
 			changed = l.keep(i) || changed
 		}
 	}
-	if err != nil || !changed {
-		return append(dst, group...)
+	if err != nil {
+		return dst, errGroups
+	}
+	if !changed {
+		return append(dst, group...), nil
 	}
 	payload := group[groupHeader:]
 	if info.codec == codecS2 {
 		payload = l.group.buf[:info.raw]
 	}
-	return appendPayload(dst, withKept(payload, l.list.b), info.records)
+	return appendPayload(dst, withKept(payload, l.list.b), info.records), nil
 }
 
 // keep puts what record i is to keep into the list, and reports whether it had more.

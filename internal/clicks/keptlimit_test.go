@@ -2,7 +2,9 @@ package clicks
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -47,9 +49,9 @@ func TestKeptLimit(t *testing.T) {
 				}
 				l := keptLimit{wanted: wanted}
 				for round := range 2 { // what it remembers of a group is not taken for the next
-					got := l.appendGroup([]byte("before"), group)
-					if want := append([]byte("before"), keptGroup(t, list, both)...); !bytes.Equal(got, want) {
-						t.Errorf("%s, kept %s, wanted %s, round %d:\n%x, want\n%x", size, was, now, round, got, want)
+					got, err := l.appendGroup([]byte("before"), group)
+					if want := append([]byte("before"), keptGroup(t, list, both)...); err != nil || !bytes.Equal(got, want) {
+						t.Errorf("%s, kept %s, wanted %s, round %d: %v\n%x, want\n%x", size, was, now, round, err, got, want)
 					}
 				}
 			}
@@ -93,5 +95,27 @@ func TestAppendKept(t *testing.T) {
 		if len(raws) != 4 || ids != 4 || agents != want || networks != want {
 			t.Errorf("%d clicks, %d ids, %d agents, %d networks", len(raws), ids, agents, networks)
 		}
+	}
+}
+
+// TestAppendKeptUnread: of a group that cannot be read to its end nobody knows what it keeps: it does not come in as it is.
+func TestAppendKeptUnread(t *testing.T) {
+	t.Parallel()
+	group := keptGroup(t, keptClicks(), keepsAll)
+	binary.LittleEndian.PutUint16(group[12:], binary.LittleEndian.Uint16(group[12:])+1) // a click more than there is
+	binary.LittleEndian.PutUint32(group[20:], crc32.Checksum(group[:20], castagnoli))
+	if err := EachGroup(group, func(terse.ClickID, []byte, int) {}); err != nil {
+		t.Fatalf("its first click cannot be read: %v", err)
+	}
+	o := testOptions(t, vfs.NewMem())
+	r := open(t, o)
+	if err := r.Append(t.Context(), group); terse.ErrorCode(err) != terse.CodeInvalid {
+		t.Errorf("error %v", err)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if raws, _ := readAll(t, o, Position{}); len(raws) != 0 {
+		t.Errorf("%d clicks", len(raws))
 	}
 }

@@ -57,6 +57,7 @@ func (s *Store) follow(ctx context.Context, at *state, target changes.Target) er
 	if s.o.Clock()-at.FollowedAt > forgottenAfter {
 		return s.startOver(ctx, at, target, "it was out of reach for so long that changes may have been forgotten")
 	}
+	asked := time.Now()
 	page, err := s.o.Client.changes(ctx, at.Position, at.Mark)
 	if err != nil {
 		return err
@@ -70,23 +71,44 @@ func (s *Store) follow(ctx context.Context, at *state, target changes.Target) er
 	if err := s.apply(ctx, page, target); err != nil {
 		return err
 	}
+	last := lastPage(page, at.Position)
 	at.Position, at.Mark, at.FollowedAt = page.Position, page.Mark, s.o.Clock()
-	s.heard.Store(time.Now().UnixMilli())
+	if last { // else what was switched off may be on a later one
+		s.heard.Store(asked.UnixMilli())
+	}
 	return nil
+}
+
+// lastPage reports whether a page, asked for after a position, is all that there was. A control plane of an older version does
+// not say so: it is if the page cannot be full.
+func lastPage(page *wire.EdgeChanges, after uint64) bool {
+	if page.More != nil {
+		return !*page.More
+	}
+	size := 0
+	for _, l := range page.Links {
+		size += len(l)
+	}
+	for i := range page.Documents {
+		size += len(page.Documents[i].Data)
+	}
+	// Not all changes are in the page. Half: what is sent may be written in fewer bytes than what was counted.
+	return page.Position-after < wire.PageChanges && size < wire.PageBytes/2
 }
 
 // startOver reads again what Sync reads, and doubts the rest.
 func (s *Store) startOver(ctx context.Context, at *state, target changes.Target, why string) error {
+	asked := time.Now()
 	next, err := s.readAgain(ctx)
 	if err != nil && !errors.Is(err, errCopy) { // a copy that cannot be written stays in doubt
 		return err
 	}
 	s.o.Log.Warn("everything is read again from the upstream control plane", "because", why)
-	if err := target.Everything(ctx); err != nil {
+	if err := s.settle(target.Everything(ctx)); err != nil {
 		return err
 	}
 	*at = next
-	s.heard.Store(time.Now().UnixMilli())
+	s.heard.Store(asked.UnixMilli())
 	return nil
 }
 
@@ -123,7 +145,8 @@ func (s *Store) apply(ctx context.Context, page *wire.EdgeChanges, target change
 	return s.settle(target.Feed(ctx, inserted, updated, deleted))
 }
 
-// settle returns an error of the target if the change has to come again, and logs any other.
+// settle returns an error of the target if the change has to come again, and logs any other: one that can never be applied, such
+// as a document that cannot be decoded, does not keep all later ones away. What visitors want kept ends with it (package auth).
 func (s *Store) settle(err error) error {
 	if err == nil || errors.Is(err, terse.ErrUnavailable) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err

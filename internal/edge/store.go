@@ -31,7 +31,7 @@ type Store struct {
 	o       Options
 	copy    *diskCopy
 	stats   counters
-	heard   atomic.Int64 // when the feed was last read, Unix milliseconds; 0: not since the start
+	heard   atomic.Int64 // when the feed was last asked for that was then read to its end, Unix milliseconds; 0: not since the start
 	synced  atomic.Bool  // the copy has everything that Sync reads
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -63,9 +63,10 @@ func (s *Store) Sync(ctx context.Context) error {
 	if s.synced.Load() {
 		return nil
 	}
+	asked := time.Now()
 	_, err := s.readAgain(ctx)
 	if err == nil {
-		s.heard.Store(time.Now().UnixMilli())
+		s.heard.Store(asked.UnixMilli())
 	}
 	return err
 }
@@ -292,9 +293,9 @@ func (s *Store) PutDocument(ctx context.Context, doc terse.Document) error {
 // errReadOnly is what every other write gets.
 var errReadOnly = &terse.Error{Code: terse.CodeForbidden, Message: "an edge node writes nothing: ask its upstream control plane"}
 
-// heardWithin is how long ago the feed may have been read for the control plane to count as reached. It answers at least every
-// wire.MaxWait; for so long a domain that was made since is taken for none.
-const heardWithin = 3 * time.Second
+// heardWithin is how long ago the feed may have been asked for for the control plane to count as reached. It answers at least
+// every wire.MaxWait, and until the next answer the one before it counts; for so long a domain that was made since is taken for none.
+const heardWithin = 4 * time.Second
 
 // Ping implements terse.Store: it says whether the feed is followed.
 func (s *Store) Ping(context.Context) error {

@@ -134,7 +134,7 @@ func newUpstreamOn(t *testing.T, o pebblestore.Options) *upstream {
 		}
 		page.Epoch = epoch
 		if unmarked {
-			page.Mark = ""
+			page.Mark, page.More = "", nil
 		}
 		_ = json.NewEncoder(w).Encode(page)
 	}))
@@ -217,6 +217,7 @@ type target struct {
 	mu         sync.Mutex
 	documents  []string
 	everything int
+	err        error // what Everything returns
 }
 
 func (t *target) Link(changes.Event)    {}
@@ -237,7 +238,7 @@ func (t *target) Everything(context.Context) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.everything++
-	return nil
+	return t.err
 }
 
 func (t *target) heard() (documents []string, everything int) {

@@ -27,6 +27,12 @@ const HeaderMark = "Terse-Edge-Mark"
 // MaxWait is the longest time that a request for changes waits for some. It is short, so that a control plane can stop.
 const MaxWait = time.Second
 
+const (
+	// PageChanges is how many changes a page has at most, and PageBytes how many bytes of links and documents end it.
+	PageChanges = 500
+	PageBytes   = 4 << 20
+)
+
 // Documents of kind meta that an edge may read.
 const (
 	MetaDefaultDomain = "default_domain"
@@ -104,6 +110,8 @@ type EdgeChanges struct {
 	Epoch    string `json:"epoch" doc:"Names the feed. A position means nothing in another one: if it is not the one of the answer before, everything is to be read again."`
 	Mark     string `json:"mark" doc:"Of the change at the position, to be sent along with it; empty: there is none. A feed that was restored from a backup has another change there."`
 	Reset    bool   `json:"reset" doc:"The position asked for is none of this instance, or changes after it were forgotten: everything is to be read again."`
+
+	More *bool `json:"more,omitempty" doc:"There may be more changes after the position: only an answer without says that all is told that was written before it was asked for. Older versions do not say it."`
 
 	Changes   []EdgeChange      `json:"changes" doc:"Of links."`
 	Links     []json.RawMessage `json:"links" doc:"The links that were updated, as they are now."`
