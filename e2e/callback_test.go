@@ -94,7 +94,7 @@ func TestCallback(t *testing.T) {
 		} `json:"data"`
 	}
 	want := map[string]string{"/again": "delivered 2", "/gone": "failed 1"}
-	until(t, time.Minute, "the outcome is written down", func() bool {
+	until(t, 3*time.Minute, "the outcome is written down", func() bool {
 		if got, err := a.json(t.Context(), "GET", "/api/v1/jobs", nil, &jobs); err != nil || got.status != 200 {
 			t.Fatalf("list: %v, %+v", err, got)
 		}

@@ -40,7 +40,6 @@ func onDynamoDBAt(t *testing.T, endpoint string) []string {
 // TestCrashDynamoDB is TestCrash with the links in DynamoDB: what was acknowledged is there after every kill, whole, once.
 func TestCrashDynamoDB(t *testing.T) {
 	waits(t)
-	testengine.Address(t, testengine.DynamoDB)
 	_, at := newEngineSet(t, "dynamodb") // one of its own: there is as much to do as it can take
 	env := onDynamoDBAt(t, at[testengine.DynamoDB])
 	kills := 6

@@ -175,14 +175,15 @@ func lostJob(t *testing.T, kill, rollback bool) {
 		}
 		return got, said
 	}
-	until(t, time.Minute, "the job says that its node is gone", func() bool {
+	until(t, 3*time.Minute, "the job says that its node is gone", func() bool {
 		got, said := do("GET", path)
 		if got.status != 503 || kill && said.Code != "node_unavailable" { // one that stands still takes connections
 			t.Fatalf("the job of a node that is gone: %d %s", got.status, got.body)
 		}
 		return said.Code == "node_unavailable" && strings.Contains(said.Detail, "first")
 	})
-	until(t, time.Minute, "the node is silent for long enough", func() bool {
+	// One that stands still may hold a lock on a row until the database ends its transaction.
+	until(t, 3*time.Minute, "the node is silent for long enough", func() bool {
 		got, said := do("POST", path+"/cancel")
 		if got.status != 200 && said.Code != "node_unavailable" {
 			t.Fatalf("cancel: %d %s", got.status, got.body)
@@ -209,7 +210,7 @@ func lostJob(t *testing.T, kill, rollback bool) {
 	} else if err := p.first.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	until(t, time.Minute, "the files are removed", func() bool { return len(p.files(t)) == 0 })
+	until(t, 3*time.Minute, "the files are removed", func() bool { return len(p.files(t)) == 0 })
 	// One job runs at a time, and the oldest goes first: the first node has no other now.
 	p.state(t, p.a, "/api/v1/jobs/"+p.job(t, p.a, 1), "done")
 	after := p.count(t) - 1

@@ -28,11 +28,20 @@ type engineSet struct {
 	names []string
 }
 
-// newEngineSet starts engines and returns their addresses by the name of their variable.
+// oneEngineSet lets one test at a time have engines of its own: tests that wait run at once, and several sets would be more
+// servers than a small machine takes, and might be given the ports of engines that are halted. TestOutage and its like so run
+// behind each other, each for as long as its engines are away (a few minutes, or TERSE_OUTAGE_MINUTES).
+var oneEngineSet = make(chan struct{}, 1)
+
+// newEngineSet waits until no other test has any, starts engines and returns their addresses by the name of their variable.
 func newEngineSet(t *testing.T, names ...string) (*engineSet, map[string]string) {
 	t.Helper()
-	testengine.Address(t, testengine.Postgres) // where there are no engines there is nothing to do
-	base, err := os.MkdirTemp("", "terse-outage-")
+	for _, name := range names { // where there are no engines there is nothing to do
+		testengine.Address(t, "TERSE_TEST_"+strings.ToUpper(name))
+	}
+	oneEngineSet <- struct{}{}
+	t.Cleanup(func() { <-oneEngineSet }) // after the set was stopped
+	base, err := os.MkdirTemp("", "terse-engines-")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -98,24 +98,14 @@ func TestAppendKept(t *testing.T) {
 	}
 }
 
-// TestAppendKeptUnread: of a group that cannot be read to its end nobody knows what it keeps: it does not come in as it is.
-func TestAppendKeptUnread(t *testing.T) {
+// TestKeptLimitUnread: of a group that cannot be read to its end nobody knows what it keeps: it is refused, not taken as it is.
+func TestKeptLimitUnread(t *testing.T) {
 	t.Parallel()
 	group := keptGroup(t, keptClicks(), keepsAll)
 	binary.LittleEndian.PutUint16(group[12:], binary.LittleEndian.Uint16(group[12:])+1) // a click more than there is
 	binary.LittleEndian.PutUint32(group[20:], crc32.Checksum(group[:20], castagnoli))
-	if err := EachGroup(group, func(terse.ClickID, []byte, int) {}); err != nil {
-		t.Fatalf("its first click cannot be read: %v", err)
-	}
-	o := testOptions(t, vfs.NewMem())
-	r := open(t, o)
-	if err := r.Append(t.Context(), group); terse.ErrorCode(err) != terse.CodeInvalid {
-		t.Errorf("error %v", err)
-	}
-	if err := r.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if raws, _ := readAll(t, o, Position{}); len(raws) != 0 {
-		t.Errorf("%d clicks", len(raws))
+	l := keptLimit{wanted: keepsAll}
+	if got, err := l.appendGroup([]byte("before"), group); terse.ErrorCode(err) != terse.CodeInvalid || string(got) != "before" {
+		t.Errorf("%q, error %v", got, err)
 	}
 }
