@@ -142,19 +142,19 @@ func (s *statement) cubedBreakdown(c cubeDays, q analytics.Query) string {
 		return s.cubedTags(c, q)
 	}
 	key, cells := columnOf(q.By, true), s.cells(c, q)+s.search(q)
-	text := fmt.Sprintf("SELECT %s AS k, sum(clicks) AS c, sum(visitors) AS v, '' AS l, false AS other FROM rcube WHERE %s AND %s AND %s GROUP BY k", key, cells, s.redirected(q), chosen(q.Bots))
+	text := fmt.Sprintf("SELECT %s AS k, sum(clicks) AS c, sum(visitors) AS v, false AS other FROM rcube WHERE %s AND %s AND %s GROUP BY k", key, cells, s.redirected(q), chosen(q.Bots))
 	if q.Bots == analytics.BotsOnly {
 		return text
 	}
-	return text + fmt.Sprintf("\nUNION ALL SELECT k, 0, sum(n), '', false FROM %s GROUP BY k", together(c, q, cells, key, strconv.Itoa(setVisitors)))
+	return text + fmt.Sprintf("\nUNION ALL SELECT k, 0, sum(n), false FROM %s GROUP BY k", together(c, q, cells, key, strconv.Itoa(setVisitors)))
 }
 
 // cubedTags is cubedBreakdown by tag: the tags of each cell are looked up once.
 func (s *statement) cubedTags(c cubeDays, q analytics.Query) string {
 	cells := fmt.Sprintf("(SELECT day, cell, link_id, campaign_id, bot = 0 AND outcome = 'redirect' AS people, clicks, visitors FROM rcube WHERE %s AND %s AND %s)", s.cells(c, q), s.redirected(q), chosen(q.Bots))
-	text := "SELECT k, sum(clicks) AS c, sum(visitors) AS v, '' AS l, false AS other FROM t GROUP BY k"
+	text := "SELECT k, sum(clicks) AS c, sum(visitors) AS v, false AS other FROM t GROUP BY k"
 	if q.Bots != analytics.BotsOnly {
-		text += fmt.Sprintf("\nUNION ALL SELECT k, 0, sum(n), '', false FROM (SELECT DISTINCT r.day, set_no, n, k FROM rset r JOIN t ON r.day = t.day AND r.cell = t.cell AND t.people "+
+		text += fmt.Sprintf("\nUNION ALL SELECT k, 0, sum(n), false FROM (SELECT DISTINCT r.day, set_no, n, k FROM rset r JOIN t ON r.day = t.day AND r.cell = t.cell AND t.people "+
 			"WHERE r.%s AND r.workspace_id = %s AND r.cube = %d AND kind = %d) GROUP BY k", dayList(c.days), number(q.Workspace), c.cube, setVisitors)
 	}
 	return "SELECT * FROM (WITH t AS MATERIALIZED (SELECT * FROM " + s.byTag(q.Workspace, cells) + " WHERE true" + s.search(q) + ") " + text + ")"

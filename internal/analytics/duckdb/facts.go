@@ -255,5 +255,5 @@ func (s *statement) tagDays(days []dayView, q analytics.Query) string {
 	if all == "" {
 		return ""
 	}
-	return "SELECT k, sum(weight) AS c, count(DISTINCT visitor) FILTER (visitor <> 0) AS v, '' AS l, false AS other FROM " + s.byTag(q.Workspace, "("+all+")") + " WHERE true" + s.search(q) + " GROUP BY k, d"
+	return "SELECT k, sum(weight) AS c, count(DISTINCT visitor) FILTER (visitor <> 0) AS v, false AS other FROM " + s.byTag(q.Workspace, "("+all+")") + " WHERE true" + s.search(q) + " GROUP BY k, d"
 }

@@ -280,7 +280,7 @@ func (s *statement) rolledBreakdown(rolled []int64, q analytics.Query) string {
 		key = "num"
 	}
 	clicks := byBots(q.Bots, "clicks")
-	return "SELECT " + key + " AS k, " + clicks + " AS c, " + ofPeople(q.Bots, "visitors") + " AS v, label AS l, other FROM rdim WHERE dim = '" + string(q.By) + "' AND " + dayList(rolled) + " AND " + scope +
+	return "SELECT " + key + " AS k, " + clicks + " AS c, " + ofPeople(q.Bots, "visitors") + " AS v, other FROM rdim WHERE dim = '" + string(q.By) + "' AND " + dayList(rolled) + " AND " + scope +
 		" AND " + clicks + " > 0"
 }
 

@@ -241,17 +241,13 @@ func bucket(interval analytics.Interval, starts []terse.Millis, day int64) strin
 // label, and the same three totals in each: clicks, visitors, values. The values of closed
 // days come from the rollups.
 func (s *statement) breakdown(p plan, q analytics.Query) string {
-	label := "''"
-	if q.By == analytics.Link {
-		label = "max(domain || '/' || code)"
-	}
 	var inner string
 	if q.By == analytics.Tag {
 		inner = s.tagDays(p.raw, q)
 	} else {
 		inner = s.union(p.raw, func(from string, day int64) string {
-			return fmt.Sprintf("SELECT %s AS k, sum(weight) AS c, count(DISTINCT visitor) FILTER (visitor <> 0) AS v, %s AS l, false AS other FROM %s WHERE %s AND %s AND %s%s GROUP BY k",
-				columnOf(q.By, s.text), label, from, s.where(q)+s.search(q), s.redirected(q), chosen(q.Bots), inDay(q, day))
+			return fmt.Sprintf("SELECT %s AS k, sum(weight) AS c, count(DISTINCT visitor) FILTER (visitor <> 0) AS v, false AS other FROM %s WHERE %s AND %s AND %s%s GROUP BY k",
+				columnOf(q.By, s.text), from, s.where(q)+s.search(q), s.redirected(q), chosen(q.Bots), inDay(q, day))
 		})
 	}
 	var parts []string
@@ -275,9 +271,37 @@ func (s *statement) breakdown(p plan, q analytics.Query) string {
 	if q.Metric == analytics.Visitors {
 		order = "v DESC, c DESC"
 	}
-	return "WITH g AS (SELECT k, other, sum(c)::BIGINT AS c, sum(v)::BIGINT AS v, max(l) AS l FROM (" + inner + ") GROUP BY k, other) " +
-		"SELECT k, c, v, l, (SELECT sum(c)::BIGINT FROM g), (SELECT sum(v)::BIGINT FROM g), (SELECT count(*) FROM g WHERE NOT other) FROM g WHERE NOT other ORDER BY " +
-		order + ", k ASC LIMIT " + strconv.Itoa(q.Limit)
+	order += ", k ASC"
+	text := "WITH g AS (SELECT k, other, sum(c)::BIGINT AS c, sum(v)::BIGINT AS v FROM (" + inner + ") GROUP BY k, other), " +
+		"top AS MATERIALIZED (SELECT k, c, v FROM g WHERE NOT other ORDER BY " + order + " LIMIT " + strconv.Itoa(q.Limit) + ")"
+	label, of := "''", "top"
+	if names := s.linkNames(p, q); names != "" {
+		// Of those that are shown only: a day may have a million.
+		text += ", names AS (SELECT k, max(l) AS l FROM (" + names + ") GROUP BY k)"
+		label, of = "coalesce(l, '')", "top LEFT JOIN names USING (k)"
+	}
+	return text + " SELECT k, c, v, " + label + ", (SELECT sum(c)::BIGINT FROM g), (SELECT sum(v)::BIGINT FROM g), (SELECT count(*) FROM g WHERE NOT other) FROM " + of + " ORDER BY " + order
+}
+
+// linkNames returns the SELECT of the names of the links k that are in top, from the days that have them; "" if none has, or it is no
+// breakdown by link.
+func (s *statement) linkNames(p plan, q analytics.Query) string {
+	if q.By != analytics.Link {
+		return ""
+	}
+	const shown = " IN (SELECT k FROM top)"
+	var parts []string
+	if len(p.raw) > 0 {
+		parts = append(parts, s.union(p.raw, func(from string, day int64) string {
+			k := columnOf(q.By, s.text)
+			return fmt.Sprintf("SELECT %s AS k, max(domain || '/' || code) AS l FROM %s WHERE %s AND %s AND %s%s AND %s%s GROUP BY k", k, from, s.where(q), s.redirected(q), chosen(q.Bots), inDay(q, day), k, shown)
+		}))
+	}
+	if len(p.rolled) > 0 {
+		scope, _ := s.scopeOf(q)
+		parts = append(parts, "SELECT num AS k, label AS l FROM rdim WHERE dim = '"+string(q.By)+"' AND "+dayList(p.rolled)+" AND "+scope+" AND num"+shown)
+	}
+	return strings.Join(parts, "\nUNION ALL ")
 }
 
 func sum(col, cond string) string { return "sum(" + col + ") FILTER (" + cond + ")" }

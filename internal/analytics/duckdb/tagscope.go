@@ -436,6 +436,6 @@ func (at *snapshot) planTags(ctx context.Context, p plan, q analytics.Query, abl
 // rolledTags returns the SELECT of the days of a breakdown by tag whose tags are scopes: k, c, v, l, other.
 func (s *statement) rolledTags(days []int64, q analytics.Query) string {
 	clicks := byBots(q.Bots, "clicks")
-	return fmt.Sprintf("SELECT * FROM (SELECT domain AS k, %s AS c, %s AS v, '' AS l, false AS other FROM rday WHERE %s AND workspace_id = %s AND scope IN (%d, %d) AND %s > 0) t WHERE true%s",
+	return fmt.Sprintf("SELECT * FROM (SELECT domain AS k, %s AS c, %s AS v, false AS other FROM rday WHERE %s AND workspace_id = %s AND scope IN (%d, %d) AND %s > 0) t WHERE true%s",
 		clicks, ofPeople(q.Bots, "visitors"), dayList(days), number(q.Workspace), scopeTag, scopeUntagged, clicks, s.search(q))
 }
