@@ -286,7 +286,12 @@ func havoc(t *testing.T, seed uint64) *Counters {
 		}
 		return nil
 	}
-	remote.setBefore(fail)
+	remote.setBefore(func(call string) error {
+		if call == "Read" && chance(20) { // what waits there is lost
+			remote.empty()
+		}
+		return fail(call)
+	})
 	remote.setAfter(fail)
 	counters := serve(t, e, remote, func(string) bool { return chance(40) })
 	nodes := []*node{newNode(t, "a", remote, 0), newNode(t, "b", remote, 16<<10), newNode(t, "c", remote, 0)}
