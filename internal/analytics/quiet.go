@@ -20,11 +20,11 @@ func (r *Summary) AddDay(n int64) {
 	r.Outcomes[Outcome.Text(uint64(clicks.OutcomeRedirect))] += n
 }
 
-// BucketOfDay returns the index of the point that has the number of a day, counted from 1970: the one that its noon lies in, so that
-// days of any zone have one each; false if points are shorter than a day. starts are those of Query.Buckets.
-func (q Query) BucketOfDay(starts []terse.Millis, day int64) (int, bool) {
+// AddDay adds the number of a day, counted from 1970, to the point that its noon lies in, so that days of any zone have one each; points
+// shorter than a day get none. starts are those of Query.Buckets.
+func (q Query) AddDay(points []Point, starts []terse.Millis, day, n int64) {
 	if q.Interval == Minute || q.Interval == Hour {
-		return 0, false
+		return
 	}
-	return max(BucketOf(starts, terse.Millis(day)*dayMillis+dayMillis/2), 0), true
+	points[max(BucketOf(starts, terse.Millis(day)*dayMillis+dayMillis/2), 0)].Clicks += n
 }

@@ -68,13 +68,20 @@ func sleepingJob(t *testing.T) (first, second *bench, sleeping *sleeper, id stri
 	t.Helper()
 	sleeping = &sleeper{asleep: make(chan struct{}), wake: make(chan struct{})}
 	asleep := sleeping.asleep
-	first = newBench(t, func(l Linker) Linker { sleeping.Linker = l; return sleeping })
-	first.stop()
-	first.o.Node = "first"
-	first.start()
+	first = newFirst(t, func(l Linker) Linker { sleeping.Linker = l; return sleeping })
 	id = first.create(ws, "rows.ndjson", rows(5), Spec{})
 	<-asleep
 	return first, first.beside("second"), sleeping, id
+}
+
+// newFirst is newBench of a manager on a node named first, which others may find lost.
+func newFirst(t *testing.T, wrap func(Linker) Linker) *bench {
+	t.Helper()
+	b := newBench(t, wrap)
+	b.stop()
+	b.o.Node = "first"
+	b.start()
+	return b
 }
 
 // TestLost: another node ends the job of one that stands still, with its links or without them. The first wakes up, learns of
@@ -131,10 +138,7 @@ func TestLost(t *testing.T) {
 func TestLostWhileItRuns(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, func(l Linker) Linker { return &gate{Linker: l, after: hold} })
-		b.stop()
-		b.o.Node = "first"
-		b.start()
+		b := newFirst(t, func(l Linker) Linker { return &gate{Linker: l, after: hold} })
 		id := b.create(ws, "rows.ndjson", rows(5), Spec{})
 		b.want(ws, id, Running)
 		second := b.beside("second")
@@ -215,10 +219,7 @@ func (stuck) Rollback(ctx context.Context, _ links.Actor, _ string, _ func(uint6
 func TestLostInRollback(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, func(l Linker) Linker { return stuck{l} })
-		b.stop()
-		b.o.Node = "first"
-		b.start()
+		b := newFirst(t, func(l Linker) Linker { return stuck{l} })
 		id := b.create(ws, "rows.ndjson", rows(5), Spec{})
 		b.want(ws, id, Done)
 		if _, err := b.Rollback(t.Context(), ws, id); err != nil {
@@ -241,10 +242,7 @@ func TestLostInRollback(t *testing.T) {
 func TestLostAsItWas(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, func(l Linker) Linker { return &gate{Linker: l, after: hold} })
-		b.stop()
-		b.o.Node = "first"
-		b.start()
+		b := newFirst(t, func(l Linker) Linker { return &gate{Linker: l, after: hold} })
 		second := b.beside("second")
 		defer second.stop()
 		id := b.create(ws, "rows.ndjson", rows(5), Spec{})
@@ -327,10 +325,7 @@ func TestLostWhileItRests(t *testing.T) {
 func TestLostFiles(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, nil)
-		b.stop()
-		b.o.Node = "first"
-		b.start()
+		b := newFirst(t, nil)
 		var ids []string
 		for range 3 {
 			id := b.create(ws, "rows.ndjson", rows(5), Spec{})
@@ -388,10 +383,7 @@ func TestLostFiles(t *testing.T) {
 func TestForeignStore(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, nil)
-		b.stop()
-		b.o.Node = "first"
-		b.start()
+		b := newFirst(t, nil)
 		id := b.create(ws, "rows.ndjson", rows(5), Spec{})
 		b.want(ws, id, Done)
 		before := b.files()
@@ -424,10 +416,7 @@ func TestForeignStore(t *testing.T) {
 func TestLostNotDeleted(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, nil)
-		b.stop()
-		b.o.Node = "first"
-		b.start()
+		b := newFirst(t, nil)
 		id := b.create(ws, "rows.ndjson", rows(5), Spec{})
 		b.want(ws, id, Done)
 		second := b.beside("second")

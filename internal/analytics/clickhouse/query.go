@@ -83,7 +83,7 @@ func oneOf(f analytics.Filter) string {
 		}
 		n, err := f.Dim.Number(v)
 		if err != nil {
-			panic("clickhouse: a query that did not pass Normalize") // a defect of this package
+			panic(fmt.Errorf("clickhouse: a query that did not pass Normalize: %w", err)) // a defect of this package
 		}
 		return number(n)
 	}) + ")"

@@ -35,9 +35,5 @@ func (e *Engine) quietSummary(ctx context.Context, p plan, q analytics.Query, r 
 
 // quietTimeseries adds them to the points of days or longer.
 func (e *Engine) quietTimeseries(ctx context.Context, p plan, q analytics.Query, starts []terse.Millis, points []analytics.Point) error {
-	return e.eachQuiet(ctx, p, q, func(day, n int64) {
-		if i, ok := q.BucketOfDay(starts, day); ok {
-			points[i].Clicks += n
-		}
-	})
+	return e.eachQuiet(ctx, p, q, func(day, n int64) { q.AddDay(points, starts, day, n) })
 }

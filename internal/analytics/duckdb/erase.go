@@ -37,9 +37,9 @@ func erasureCond(e Erasure) string {
 // rollups, and returns how many there were. It rewrites the days that have some, one after another: an erasure that is
 // cut off goes on where it was when it is asked for again. The erasure is first
 // noted in the record, so that clicks before it are left out too when they are read from the spool
-// later: those on their way, and those of a spool that is read again. Nothing of them is left in tables, and their blocks, once free, are overwritten (scrub);
-// numbers of rollups that were replaced, and pieces in blocks that other tables share, may stay in bytes until those are written anew. The spool itself
-// loses them with its segments. Of a day of which retention has taken clicks, the numbers of other workspaces stay; those of
+// later: those on their way, and those of a spool that is read again. Nothing of them is left in tables, and their blocks, once free, are
+// overwritten (scrub); numbers of rollups that were replaced, and pieces in blocks that other tables share, may stay in bytes until those
+// are written anew. The spool itself loses them with its segments. Of a day of which retention has taken clicks, the numbers of other workspaces stay; those of
 // this one become what its clicks that are left say.
 func (d *DB) Erase(ctx context.Context, e Erasure) (n int64, err error) {
 	if err := e.Check(); err != nil {

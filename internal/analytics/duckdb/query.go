@@ -75,7 +75,7 @@ func (s *statement) oneOf(f analytics.Filter) string {
 		if f.Dim.Numeric() {
 			n, err := f.Dim.Number(v)
 			if err != nil {
-				panic("duckdb: a query that did not pass Normalize") // a defect of this package
+				panic(fmt.Errorf("duckdb: a query that did not pass Normalize: %w", err)) // a defect of this package
 			}
 			values[i] = number(n)
 		} else {

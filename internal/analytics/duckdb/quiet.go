@@ -61,9 +61,5 @@ func (at *snapshot) quietSummary(ctx context.Context, p plan, q analytics.Query,
 
 // quietTimeseries adds them to the points of days or longer.
 func (at *snapshot) quietTimeseries(ctx context.Context, p plan, q analytics.Query, starts []terse.Millis, points []analytics.Point) error {
-	return at.eachQuiet(ctx, p, q, func(day, n int64) {
-		if i, ok := q.BucketOfDay(starts, day); ok {
-			points[i].Clicks += n
-		}
-	})
+	return at.eachQuiet(ctx, p, q, func(day, n int64) { q.AddDay(points, starts, day, n) })
 }
