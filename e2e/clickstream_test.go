@@ -217,6 +217,7 @@ func TestClickStreamsPaused(t *testing.T) {
 	if n := f.total(); n > f.made {
 		t.Logf("%d clicks were in an insert when their worker was stopped, and are written twice until the audit", n-f.made)
 	}
-	f.works() // its audit comes first
+	last := newAPI(t, f.works()) // its audit comes first
+	until(t, 3*time.Minute, "a new worker counts", func() bool { return countsClicks(t, last) })
 	until(t, 3*time.Minute, "every click is counted once", func() bool { return f.total() == f.made })
 }

@@ -81,6 +81,9 @@ func listens(addr string) bool {
 // EndWithin bounds the wait for a server that ends by itself, on a busy machine.
 const EndWithin = 3 * time.Minute
 
+// beginsWithin bounds the wait for the first line of a server's log.
+const beginsWithin = 30 * time.Second
+
 // Options say what to start.
 type Options struct {
 	Bin  string
@@ -221,9 +224,22 @@ func (s *Server) Kill() error {
 	return nil
 }
 
+// begun waits until the server has logged its first line: until then it may not listen for signals, and SIGTERM would end
+// it as SIGKILL does.
+func (s *Server) begun() {
+	for began := time.Now(); s.Log() == "" && time.Since(began) < beginsWithin; time.Sleep(2 * time.Millisecond) {
+		select {
+		case <-s.done:
+			return
+		default:
+		}
+	}
+}
+
 // Stop ends the server in order (SIGTERM) and waits. Returns an error if it does not
 // exit with 0.
 func (s *Server) Stop() error {
+	s.begun()
 	if err := s.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
