@@ -43,6 +43,9 @@ type loop struct {
 	holds bool         // may keep its processor during a brief wait: as many are left to all that is no loop
 	busy  bool         // the last wait brought something
 
+	aways     chan awayRequest // to goroutines that have nothing to do
+	idleAways atomic.Int64     // these
+
 	mu      sync.Mutex
 	inbox   []*loopConn // new ones, and those that come back
 	ended   bool        // nobody empties the inbox any more
@@ -115,7 +118,7 @@ func (s *Server) startLoops() error {
 
 // newLoop makes a loop that does not run yet.
 func newLoop(s *Server) (*loop, error) {
-	l := &loop{s: s, p: newPlainer(s), read: make([]byte, 2*readSize), done: make(chan struct{})}
+	l := &loop{s: s, p: newPlainer(s), read: make([]byte, 2*readSize), aways: make(chan awayRequest), done: make(chan struct{})}
 	var err error
 	if l.epoll, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC); err != nil {
 		return nil, err
@@ -575,24 +578,6 @@ func (l *loop) close(c *loopConn) {
 	l.s.admission.release(c.ip)
 }
 
-// serve sends a request to a goroutine of its own. With an error it is the rest of
-// a connection that ends so.
-func (l *loop) serve(c *loopConn, raw []byte, end error) {
-	c.state = away
-	if end != nil {
-		raw = c.in
-		c.last = true
-	}
-	l.s.goroutines.Go(func() {
-		a := &awayConn{c: c, rest: raw, end: end}
-		_ = l.s.fast.ServeConn(a) // its error is about the connection
-		if c.in = c.in[len(raw):]; !a.again {
-			c.last, c.rude = true, true
-		}
-		l.post(c)
-	})
-}
-
 // back goes on with a connection whose request was answered.
 func (l *loop) back(c *loopConn, now int64, clock terse.Millis) {
 	c.state, c.used, c.by = reading, true, now+int64(l.s.o.IdleTimeout)
@@ -731,56 +716,3 @@ func send(fd int, b []byte) int {
 	}
 	return len(b)
 }
-
-// awayConn is what fasthttp sees of a connection of a loop: the bytes of one request, and
-// then that nothing more has come.
-type awayConn struct {
-	c     *loopConn
-	rest  []byte
-	end   error // nil: the request is complete
-	again bool  // fasthttp asked for the next request
-}
-
-// Read implements net.Conn.
-func (a *awayConn) Read(b []byte) (int, error) {
-	if len(a.rest) == 0 {
-		if a.end != nil {
-			return 0, a.end
-		}
-		a.again = true
-		return 0, io.EOF
-	}
-	n := copy(b, a.rest)
-	a.rest = a.rest[n:]
-	return n, nil
-}
-
-// Write implements net.Conn: what the socket has no room for is left to the loop.
-func (a *awayConn) Write(b []byte) (int, error) {
-	n := 0
-	if len(a.c.out) == 0 {
-		if n = send(a.c.fd, b); n < 0 {
-			return 0, syscall.EPIPE
-		}
-	}
-	a.c.out = append(a.c.out, b[n:]...)
-	return len(b), nil
-}
-
-// Close implements net.Conn; the loop closes.
-func (a *awayConn) Close() error { return nil }
-
-// LocalAddr implements net.Conn.
-func (a *awayConn) LocalAddr() net.Addr { return addr{} }
-
-// RemoteAddr implements net.Conn.
-func (a *awayConn) RemoteAddr() net.Addr { return addr{a.c.peer} }
-
-// SetDeadline implements net.Conn: nothing here waits.
-func (a *awayConn) SetDeadline(time.Time) error { return nil }
-
-// SetReadDeadline implements net.Conn.
-func (a *awayConn) SetReadDeadline(time.Time) error { return nil }
-
-// SetWriteDeadline implements net.Conn.
-func (a *awayConn) SetWriteDeadline(time.Time) error { return nil }
