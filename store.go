@@ -177,6 +177,7 @@ const (
 	KindClicks         Kind = "clicks"  // how many clicks a link with max_clicks has used up
 	KindProcess        Kind = "process" // heartbeats of the processes that use the store
 	KindLock           Kind = "lock"    // who carries out a duty that is one process's
+	KindSalt           Kind = "salt"    // salts of visitors of the nodes of a shared store, by day; never copied
 )
 
 // Document is a small control-plane record (below 256 KiB): JSON that only its owner reads.

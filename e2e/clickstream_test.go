@@ -67,6 +67,7 @@ func (f *streamFleet) ask(s *proc.Server, path, host string) (status int, body s
 		f.t.Fatal(err)
 	}
 	req.Host = host
+	req.Header.Set("User-Agent", agentPhone) // a person, always the same
 	resp, err := f.visitor.Do(req)
 	if err != nil {
 		return 0, ""
@@ -97,15 +98,20 @@ func (f *streamFleet) visit(s *proc.Server, n int) {
 }
 
 // total returns how many clicks are counted; -1: nobody says.
-func (f *streamFleet) total() int {
-	var sum struct {
-		Total int `json:"total"`
-	}
+func (f *streamFleet) total() int { return f.sum().Total }
+
+// clickSums is what a summary says.
+type clickSums struct {
+	Total    int `json:"total"`
+	Visitors int `json:"visitors"`
+}
+
+func (f *streamFleet) sum() (sum clickSums) {
 	got, err := f.control.json(f.t.Context(), "GET", "/api/v1/analytics/summary?bots=include&link_id="+f.link.ID, nil, &sum)
 	if err != nil || got.status != 200 {
-		return -1
+		return clickSums{Total: -1}
 	}
-	return sum.Total
+	return sum
 }
 
 // counted waits until every click is counted, and fails if one is twice.
@@ -121,9 +127,10 @@ func (f *streamFleet) counted() {
 }
 
 // TestClickStreams: two nodes that redirect and know no ClickHouse, two workers that are killed in turn, Redis emptied and full. Every click is
-// counted once.
+// counted once, and the one person who clicks is one visitor at both nodes.
 func TestClickStreams(t *testing.T) {
 	waits(t)
+	day := time.Now().UTC().YearDay()
 	f := newStreamFleet(t)
 	east, west := f.redirects("east"), f.redirects("west")
 	workers := []*proc.Server{f.works(), f.works()}
@@ -158,6 +165,9 @@ func TestClickStreams(t *testing.T) {
 		f.visit(east, 50)
 	}
 	f.counted()
+	if n := f.sum().Visitors; n != 1 && time.Now().UTC().YearDay() == day {
+		t.Errorf("%d visitors, want 1", n)
+	}
 }
 
 // countsClicks reports whether a worker has the lock of who counts clicks.

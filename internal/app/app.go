@@ -236,6 +236,7 @@ func (s *server) start(ctx context.Context) error {
 	if err := s.openClicks(ctx); err != nil {
 		return err
 	}
+	s.shareSalts(ctx)
 	if err := s.patiently(ctx, func() error { return s.openClickStreams(ctx) }); err != nil {
 		return err
 	}

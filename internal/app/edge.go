@@ -36,8 +36,6 @@ const (
 	edgeMaxAge = 10 * time.Minute
 	// lastClicksWithin is what the last clicks add to a stop.
 	lastClicksWithin = 3 * time.Second
-	// saltsWithin is how long the start of an edge waits for the salts of visitors.
-	saltsWithin = 2 * time.Second
 )
 
 // forEdge returns the configuration that an edge node works with: it counts no clicks itself, and its copy is warm.
@@ -148,26 +146,6 @@ type edgeDomains struct {
 
 // Kept implements redirect.Domains.
 func (d edgeDomains) Kept() bool { return d.edge.Ping(context.Background()) != nil }
-
-// adoptSalts makes visitors of an edge those that they are at its control plane. What cannot be had now comes later.
-func (s *server) adoptSalts(ctx context.Context) {
-	if s.edge == nil {
-		return
-	}
-	adopt := func(ctx context.Context) error {
-		days, err := s.edge.Salts(ctx)
-		if err != nil {
-			return err
-		}
-		return s.salts.Adopt(days)
-	}
-	soon, cancel := context.WithTimeout(ctx, saltsWithin)
-	defer cancel()
-	if err := adopt(soon); err != nil {
-		s.log.Warn("visitors of this edge node are told apart by salts of its own for now", "error", err)
-	}
-	s.every(time.Minute, "salts of the upstream control plane", adopt)
-}
 
 // openShipper begins to send the clicks of an edge to its control plane, and gives back the disk that they take.
 func (s *server) openShipper() error {

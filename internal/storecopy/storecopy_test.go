@@ -116,6 +116,10 @@ func wantSame(t *testing.T, a, b terse.Portable) {
 func TestCopy(t *testing.T) {
 	ctx := context.Background()
 	from, to := source(t), memstore.New(nil)
+	const day = "2026-11-23"
+	if err := from.PutDocument(ctx, terse.Document{Kind: terse.KindSalt, ID: day, Version: 1, Data: []byte(`"00112233445566778899aabbccddeeff"`)}); err != nil {
+		t.Fatal(err)
+	}
 	var phases []Phase
 	report, err := Run(ctx, Options{From: from, To: to, Sample: 150, Progress: func(p Progress) {
 		if len(phases) == 0 || phases[len(phases)-1] != p.Phase {
@@ -126,6 +130,9 @@ func TestCopy(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantSame(t, from, to)
+	if _, err := to.GetDocument(ctx, 0, terse.KindSalt, day); !errors.Is(err, terse.ErrNotFound) {
+		t.Errorf("the copy has a salt of visitors: %v", err)
+	}
 	if report.Resumed || report.Sampled != 150 || report.Source.LinkCount() < 2_000 {
 		t.Errorf("report %+v", report)
 	}
