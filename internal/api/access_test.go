@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/terselink/terse/internal/auth"
 )
@@ -352,6 +354,38 @@ func TestGuessing(t *testing.T) {
 	b.now.Add(1000)
 	b.want(401, guess)
 	b.want(429, guess)
+}
+
+// A key that has asked too much is told when it may go on; others, and edges on behalf of their visitors, are not held up.
+func TestKeyRate(t *testing.T) {
+	t.Parallel()
+	var asked []string
+	slow := ""
+	b := setup(t, options{rate: func(_ context.Context, key string) time.Duration {
+		asked = append(asked, key)
+		if key == slow {
+			return 1100 * time.Millisecond
+		}
+		return 0
+	}})
+	w, busy := b.workspace("all", "*")
+	other, edge := b.key(w, "links:read"), b.key(w, "edge:use")
+	b.want(200, request{method: "GET", path: "/api/v1/links", key: busy})
+	slow = asked[len(asked)-1]
+	asked = nil
+	if a := b.wantProblem(429, "rate_limited", request{method: "GET", path: "/api/v1/links", key: busy}); a.header.Get("Retry-After") != "2" {
+		t.Errorf("a key that has asked too much: %v", a.header)
+	}
+	b.want(200, request{method: "GET", path: "/api/v1/links", key: other})
+	b.want(200, request{method: "GET", path: "/api/v1/links"})
+	if len(asked) != 3 || asked[0] != slow || asked[1] == slow || asked[2] != auth.OwnerSubject {
+		t.Errorf("requests of %q were counted, want one of each of three keys", asked)
+	}
+	b.want(401, request{method: "GET", path: "/api/v1/links", key: "terse_00000000_00000000000000000000000000000000000000"})
+	b.edgeChanges(edge, "?after=0", "")
+	if len(asked) != 3 {
+		t.Errorf("an edge, or nobody, was counted: %q", asked)
+	}
 }
 
 // No log line and no answer repeats a secret (FAILURES 87).

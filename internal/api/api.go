@@ -72,6 +72,8 @@ type Options struct {
 	AccessEvery uint64
 	// TellFailure tells other nodes of a wrong key or password, for HeardFailure; it must not wait. nil: there are none.
 	TellFailure func(table string, client netip.Prefix)
+	// Rate counts a request of a key, by its id, and returns 0, or how long the key has to wait. nil: keys have no limit.
+	Rate func(ctx context.Context, key string) time.Duration
 	// Heartbeat is how often a stream of events says that it is still there, and asks whether its
 	// key is still valid; 0: 15 s.
 	Heartbeat time.Duration

@@ -82,6 +82,7 @@ type options struct {
 	ticket   func() (string, terse.Millis, error)
 
 	heartbeat time.Duration
+	rate      func(ctx context.Context, key string) time.Duration
 
 	// For a node of several.
 	node   string
@@ -162,6 +163,7 @@ func setup(t testing.TB, o options) *bench {
 		t.Fatal(err)
 	}
 	ao := api.Options{
+		Rate:    o.rate,
 		Edge:    api.Edge{Head: func(context.Context) (uint64, error) { return 0, nil }, Epoch: "e1"},
 		Exports: b.exports, Schedules: b.schedules,
 		Jobs:  b.jobs,

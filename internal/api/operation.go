@@ -191,7 +191,7 @@ func (s *Server) admit(c *call, r *http.Request) error {
 	if !known {
 		ip := s.clientIP(r)
 		if wait := s.failures.Blocked(ip); wait > 0 && token != "" {
-			return newRateLimited(wait)
+			return newRateLimited("too many wrong keys from this address", wait)
 		}
 		var err error
 		if who, err = s.o.Auth.Authenticate(r.Context(), token); err != nil {
@@ -202,6 +202,11 @@ func (s *Server) admit(c *call, r *http.Request) error {
 		}
 	}
 	c.who, c.workspace = who, who.Workspace
+	if s.o.Rate != nil && c.op.Scope != auth.ScopeEdgeUse { // an edge asks for its visitors, and is not to fail them
+		if wait := s.o.Rate(r.Context(), who.Subject); wait > 0 {
+			return newRateLimited("the key has made too many requests: see api.requests_per_second", wait)
+		}
+	}
 	if !who.Allows(c.op.Scope) {
 		return &terse.Error{Code: terse.CodeForbidden, Message: "the key lacks the scope " + string(c.op.Scope)}
 	}
@@ -243,8 +248,8 @@ func bearer(header string) string {
 	return strings.TrimSpace(token)
 }
 
-func newRateLimited(wait time.Duration) *Problem {
-	p := newProblem(http.StatusTooManyRequests, "too many wrong keys from this address")
+func newRateLimited(why string, wait time.Duration) *Problem {
+	p := newProblem(http.StatusTooManyRequests, why)
 	p.Code = string(terse.CodeRateLimited)
 	return p.header("Retry-After", itoa(int64((wait+time.Second-1)/time.Second)))
 }

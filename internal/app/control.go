@@ -51,10 +51,14 @@ func (s *server) startControl(ctx context.Context, a *auth.Service, l *links.Ser
 	if err != nil {
 		return err
 	}
+	var limited func(context.Context, string) time.Duration
+	if err := s.patiently(ctx, func() (err error) { limited, err = s.openRates(ctx); return err }); err != nil {
+		return err
+	}
 	handler, err := api.New(api.Options{
 		Node: node, Peers: others, Store: s.store, Links: l, Domains: s.domains, Auth: a, Analytics: engine, Ready: s.checks, Metrics: s.registry, Ticket: ticket,
 		Nodes: s.nodes, Jobs: s.jobs, Live: s.live, Exports: s.exports, Schedules: s.schedules, Places: s.places, ClientIP: client, Clock: s.clock, Log: s.log, MaxBulkBytes: int64(s.cfg.Bulk.MaxBytes),
-		TellFailure: s.tellFailure(), Edge: edges,
+		TellFailure: s.tellFailure(), Rate: limited, Edge: edges,
 		System: api.System{Version: s.o.Version, Shape: s.engine.shape, Roles: s.cfg.Role},
 	})
 	if err != nil {

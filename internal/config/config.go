@@ -40,6 +40,7 @@ type Config struct {
 	Cache     Cache     `key:"cache"`
 	Store     Store     `key:"store"`
 	Bulk      Bulk      `key:"bulk"`
+	API       API       `key:"api"`
 	Redirect  Redirect  `key:"redirect"`
 	Clicks    Clicks    `key:"clicks"`
 	Geo       Geo       `key:"geo"`
@@ -99,6 +100,12 @@ const (
 // Bulk bounds bulk requests.
 type Bulk struct {
 	MaxBytes Bytes `key:"max_bytes" range:"1MiB..1TiB" doc:"Largest body of one bulk request, after decompression."`
+}
+
+// API bounds what a client may ask of the control plane.
+type API struct {
+	RequestsPerSecond int `key:"requests_per_second" range:"0..1000000" doc:"Requests that each key may make in the long run, over all nodes; more get 429. 0 is no limit. A bulk request is one request."`
+	RequestBurst      int `key:"request_burst" range:"1..1000000" doc:"Requests that a key may make at once, after a pause."`
 }
 
 // Redirect tunes the redirect plane.
@@ -237,6 +244,7 @@ func Default(memory int64) *Config {
 			DynamoDB:   DynamoDB{Table: "terse", MaxConcurrency: 256, KeepExpired: 90 * 24 * time.Hour},
 		},
 		Bulk:     Bulk{MaxBytes: 4 * GiB},
+		API:      API{RequestBurst: 100},
 		Redirect: Redirect{DrainWait: time.Second},
 		Clicks: Clicks{
 			Enabled:      true,

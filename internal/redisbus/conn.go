@@ -95,3 +95,13 @@ func (c *conn) Close() {
 	}
 	c.sockets.close()
 }
+
+// connected returns the client without making one.
+func (c *conn) connected() (rueidis.Client, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.client == nil {
+		return nil, c.err
+	}
+	return c.client, nil
+}

@@ -68,16 +68,6 @@ func NewLinks(o LinksOptions) (*Links, error) {
 // Refused counts what was not signed by a node.
 func (l *Links) Refused() prometheus.Collector { return l.bad.count }
 
-// connected returns the client without making one.
-func (l *Links) connected() (rueidis.Client, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.client == nil {
-		return nil, l.err
-	}
-	return l.client, nil
-}
-
 const (
 	// linksFormat grows with everything that an older process would lose of a link or misread: it would keep a link without the
 	// fields that it does not know, under the same version. Formats know nothing of each other.
