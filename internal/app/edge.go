@@ -29,7 +29,9 @@ const (
 	edgeDir = "edge" // the copy, in the data folder
 	// receiverFile holds where the clicks of an edge go, beside the name of its spool.
 	receiverFile = "spool-receiver"
-	inboxFile    = "edges.json" // the ledger of what edges have sent
+	// shippedFile holds up to where they have arrived.
+	shippedFile = "spool-shipped"
+	inboxFile   = "edges.json" // the ledger of what edges have sent
 	// edgeLoadTimeout is how long a visitor of an edge waits for a link: the control plane may be an ocean away.
 	edgeLoadTimeout = 2 * time.Second
 	// edgeMaxAge is how long a link in the memory of an edge is used without a look into its copy, which so learns which links are in use.
@@ -158,7 +160,7 @@ func (s *server) openShipper() error {
 	}
 	spool := filepath.Join(s.cfg.Data, spoolDir)
 	if s.shipper, err = edge.NewShipper(edge.ShipperOptions{
-		Client: s.edge.Client(), Spool: spool, Edge: id, Receiver: filepath.Join(s.cfg.Data, receiverFile), Write: writeDurably, Log: s.log,
+		Client: s.edge.Client(), Spool: spool, Edge: id, Receiver: filepath.Join(s.cfg.Data, receiverFile), Shipped: filepath.Join(s.cfg.Data, shippedFile), Write: writeDurably, Log: s.log,
 	}); err != nil {
 		return fmt.Errorf("send clicks: %w", err)
 	}

@@ -545,7 +545,7 @@ func TestSlowLine(t *testing.T) {
 		}
 	}
 	shipper, err := NewShipper(ShipperOptions{
-		Client: s.o.Client, Spool: spool, Edge: "0123456789abcdef", Receiver: filepath.Join(t.TempDir(), "receiver"), Write: write, Log: slog.New(slog.DiscardHandler),
+		Client: s.o.Client, Spool: spool, Edge: "0123456789abcdef", Receiver: filepath.Join(t.TempDir(), "receiver"), Shipped: filepath.Join(t.TempDir(), "shipped"), Write: write, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -581,7 +581,7 @@ func TestShip(t *testing.T) {
 	}
 	defer func() { _ = r.Close() }()
 	o := ShipperOptions{
-		Client: s.o.Client, Spool: spool, Edge: "0123456789abcdef", Receiver: filepath.Join(t.TempDir(), "receiver"), Write: write, Log: slog.New(slog.DiscardHandler),
+		Client: s.o.Client, Spool: spool, Edge: "0123456789abcdef", Receiver: filepath.Join(t.TempDir(), "receiver"), Shipped: filepath.Join(t.TempDir(), "shipped"), Write: write, Log: slog.New(slog.DiscardHandler),
 	}
 	total := 0
 	for round := range 4 {
@@ -632,5 +632,28 @@ func TestShip(t *testing.T) {
 	}
 	if salts, err := s.Salts(t.Context()); err != nil || salts["2026-11-23"] != [16]byte{1, 2} {
 		t.Errorf("salts %v, error %v", salts, err)
+	}
+	// The first process is lost for good, and somebody has said so: another one gets what the first has not, and nothing else.
+	if err := os.Remove(o.Receiver); err != nil {
+		t.Fatal(err)
+	}
+	other := newUpstream(t)
+	o.Client = other.open(t.TempDir(), now).o.Client
+	for range 7 {
+		r.Capture(0, &clicks.Click{At: now(), Link: 5, Code: []byte("abc")})
+	}
+	if err := r.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // and the second time it knows
+		if shipper, err = NewShipper(o); err != nil {
+			t.Fatal(err)
+		}
+		if err := shipper.Finish(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if n := other.recorder.Stats().Appended; n != 7 || shipper.Shipped() != r.Position() {
+			t.Errorf("the other control plane has %d clicks, want the 7 last ones", n)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
@@ -24,16 +25,20 @@ type ShipperOptions struct {
 	Spool    string                                  // the directory
 	Edge     string                                  // names the spool for ever
 	Receiver string                                  // the file that keeps where the clicks go, which must not get lost before the spool
+	Shipped  string                                  // the file that keeps up to where they have arrived, for a receiver that does not know
 	Write    func(path string, content []byte) error // durably
 	Log      *slog.Logger
 }
 
 // Shipper sends the clicks of an edge to the control plane, in the order of the spool and each once: the control plane knows up to
 // where it has them, and is asked after every failure. It sends them to the process that it began with, whose spool
-// a file names, since another one would not know that. It is a prometheus.Collector.
+// a file names, since another one would not know that. If that file is taken away, because the process is lost, it goes on with
+// another one from where the first had them. It is a prometheus.Collector.
 type Shipper struct {
 	o        ShipperOptions
 	receiver string
+	kept     clicks.Position // what the file Shipped holds
+	keptAt   time.Time
 
 	reader *clicks.Reader // nil: the control plane is to be asked
 	at     clicks.Position
@@ -55,6 +60,8 @@ const (
 	// shipPause is the pause after a batch that was smaller: requests for a few clicks each would cost more than they bring.
 	shipPause = 100 * time.Millisecond
 	shipMost  = 5 * time.Second
+	// keepEvery is how many clicks may count twice if the receiver and this process are lost in one moment, as time.
+	keepEvery = time.Second
 )
 
 // NewShipper returns a Shipper that does nothing yet.
@@ -63,7 +70,29 @@ func NewShipper(o ShipperOptions) (*Shipper, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	return &Shipper{o: o, receiver: strings.TrimSpace(string(b)), most: shipBytes}, nil
+	s := &Shipper{o: o, receiver: strings.TrimSpace(string(b)), most: shipBytes}
+	switch b, err = os.ReadFile(o.Shipped); {
+	case errors.Is(err, fs.ErrNotExist): // none were sent, or an earlier version sent them
+	case err != nil:
+		return nil, err
+	default:
+		if s.kept, err = clicks.ParsePosition(strings.TrimSpace(string(b))); err != nil {
+			return nil, fmt.Errorf("%s: %w", o.Shipped, err)
+		}
+	}
+	return s, nil
+}
+
+// keep notes up to where the clicks have arrived, at most once in keepEvery unless it has to be now. An error costs nothing until the
+// receiver is lost, so it is logged only. Before the receiver has answered there is nothing to note.
+func (s *Shipper) keep(now bool) {
+	if s.at == s.kept || s.at == (clicks.Position{}) || !now && time.Since(s.keptAt) < keepEvery {
+		return
+	}
+	if err := s.o.Write(s.o.Shipped, []byte(s.at.String()+"\n")); err != nil {
+		s.o.Log.Warn("what has arrived of the clicks is not noted: another control plane in place of this one would count some twice", "error", err)
+	}
+	s.kept, s.keptAt = s.at, time.Now()
 }
 
 // Shipped returns the place in the spool before which the control plane has all clicks; zero until it has said so.
@@ -90,6 +119,7 @@ func (s *Shipper) Run(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case err == nil && n == 0:
+			s.keep(true)
 			_ = s.reader.Wait(ctx) // it ends with ctx
 			continue
 		case err == nil:
@@ -110,6 +140,7 @@ func (s *Shipper) Finish(ctx context.Context) error {
 	for {
 		n, err := s.step(ctx)
 		if err != nil || n == 0 {
+			s.keep(true)
 			s.close()
 			return err
 		}
@@ -161,6 +192,7 @@ func (s *Shipper) step(ctx context.Context) (n int, err error) {
 		return len(s.batch), err
 	}
 	s.arrived(to)
+	s.keep(false)
 	s.sent.Add(s.reader.Stats().Records - before)
 	s.bytes.Add(uint64(len(s.batch)))
 	return len(s.batch), nil
@@ -191,6 +223,9 @@ func (s *Shipper) begin(ctx context.Context) error {
 	p, err := clicks.ParsePosition(to.Position)
 	if err != nil {
 		return err
+	}
+	if p == (clicks.Position{}) { // it knows nothing of this edge
+		p = s.kept
 	}
 	if s.reader, err = clicks.NewReader(clicks.ReaderOptions{Dir: s.o.Spool, From: p, Log: s.o.Log}); err != nil {
 		return err
