@@ -41,15 +41,18 @@ func NewRates(o Options) (*Rates, error) {
 	}
 	option.AlwaysPipelining = true // else the deadline of a command that is sent alone closes the connection, which all share
 	r := &Rates{conn: newConn(option), base: o.Prefix + ":{" + o.Instance + "}:" + ratesFormat + ":rate:"}
-	go r.connect()
+	go r.dial()
 	return r, nil
 }
+
+// dial connects if nobody does. What goes wrong is told to whoever counts next.
+func (r *Rates) dial() { _, _ = r.connect() }
 
 // Take implements rate.Counter.
 func (r *Rates) Take(ctx context.Context, client string, l rate.Limit) (wait time.Duration, err error) {
 	c, err := r.connected()
 	if err != nil {
-		go r.connect() // no request waits for that
+		go r.dial() // no request waits for that
 		return 0, err
 	}
 	us, err := takeScript.Exec(ctx, c, []string{r.base + client}, []string{fmt.Sprint(l.Interval().Microseconds()), fmt.Sprint(l.Burst)}).AsInt64()
