@@ -15,6 +15,8 @@ type Query struct {
 	Domain     string
 	Tag        string
 	From, To   time.Time
+	FromDate   string   // such as 2026-10-01, in place of From: the first instant of that day in TZ
+	ToDate     string   // such as 2026-10-31, in place of To: that day is included, to its end in TZ
 	Period     string   // such as 24h, 7d or 30d, in place of From and To
 	TZ         string   // IANA name of the zone that days begin in
 	Interval   string   // minute, hour, day, week or month: of Timeseries
@@ -30,6 +32,8 @@ type Query struct {
 	// CompareFrom to CompareTo.
 	Compare                string
 	CompareFrom, CompareTo time.Time
+	// Dates in place of CompareFrom and CompareTo, as FromDate and ToDate are.
+	CompareFromDate, CompareToDate string
 }
 
 func (q Query) values() url.Values {
@@ -38,8 +42,8 @@ func (q Query) values() url.Values {
 	set(v, "campaign_id", q.CampaignID)
 	set(v, "domain", q.Domain)
 	set(v, "tag", q.Tag)
-	setTime(v, "from", q.From)
-	setTime(v, "to", q.To)
+	setPoint(v, "from", q.FromDate, q.From)
+	setPoint(v, "to", q.ToDate, q.To)
 	set(v, "period", q.Period)
 	set(v, "tz", q.TZ)
 	set(v, "interval", q.Interval)
@@ -53,12 +57,21 @@ func (q Query) values() url.Values {
 		v.Set("all", "true")
 	}
 	set(v, "compare", q.Compare)
-	setTime(v, "compare_from", q.CompareFrom)
-	setTime(v, "compare_to", q.CompareTo)
+	setPoint(v, "compare_from", q.CompareFromDate, q.CompareFrom)
+	setPoint(v, "compare_to", q.CompareToDate, q.CompareTo)
 	if len(q.Filters) > 0 {
 		v["f"] = q.Filters
 	}
 	return v
+}
+
+// setPoint adds an end of a range: its date, which the server reads in the zone of the query, or its time.
+func setPoint(v url.Values, name, date string, t time.Time) {
+	if date != "" {
+		v.Set(name, date)
+		return
+	}
+	setTime(v, name, t)
 }
 
 // Summary is the totals of a query.

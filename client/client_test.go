@@ -104,6 +104,10 @@ func TestRequests(t *testing.T) {
 			_, err := c.Summary(ctx, Query{From: at, To: at, CampaignID: "c", Domain: "d", Tag: "t"})
 			return err
 		}, `GET /api/v1/analytics/summary?campaign_id=c&domain=d&from=2027-01-02T02%3A04%3A05Z&tag=t&to=2027-01-02T02%3A04%3A05Z  `},
+		{"summary of days", func(ctx context.Context, c *Client) error {
+			_, err := c.Summary(ctx, Query{From: at, To: at, FromDate: "2026-10-01", ToDate: "2026-10-31", Compare: "custom", CompareFromDate: "2026-09-01", CompareTo: at})
+			return err
+		}, `GET /api/v1/analytics/summary?compare=custom&compare_from=2026-09-01&compare_to=2027-01-02T02%3A04%3A05Z&from=2026-10-01&to=2026-10-31  `},
 		{"timeseries", func(ctx context.Context, c *Client) error {
 			_, err := c.Timeseries(ctx, Query{Interval: "hour"})
 			return err

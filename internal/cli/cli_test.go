@@ -248,9 +248,40 @@ func TestWhen(t *testing.T) {
 			t.Errorf("when(%q) = %v, %v; want %s", in, got.Format(time.RFC3339), err, want)
 		}
 	}
+	for in, want := range map[string]string{"": "0001-01-01T00:00:00Z", "2026-11-01": "2026-11-01T00:00:00Z", "90m": "2026-11-23T09:00:15Z", "7d": "2026-11-16T10:30:15Z"} {
+		if got, err := s.past("at", in); err != nil || got.Format(time.RFC3339) != want {
+			t.Errorf("past(%q) = %v, %v; want %s", in, got.Format(time.RFC3339), err, want)
+		}
+	}
 	for _, in := range []string{"tomorrow", "-1h", "0d", "d", "9999999d", "2027-13-01", "1h30"} {
 		if got, err := s.when("expires", in); err == nil {
 			t.Errorf("when(%q) = %v, want an error", in, got)
+		}
+	}
+}
+
+func TestRangeEnd(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 23, 10, 30, 15, 7, time.UTC)
+	s := &session{Options: Options{Now: func() time.Time { return now }}}
+	for _, tc := range []struct{ in, zone, date, t string }{
+		{"", "UTC", "", "0001-01-01T00:00:00Z"},
+		{"2026-10-31", "Europe/Berlin", "2026-10-31", "0001-01-01T00:00:00Z"}, // the server knows where that day ends
+		{"2026-10-31", "Only/TheServerKnows", "2026-10-31", "0001-01-01T00:00:00Z"},
+		{"2026-10-31T12:00:00", "Europe/Berlin", "", "2026-10-31T11:00:00Z"},
+		{"2026-07-01 12:00", "America/New_York", "", "2026-07-01T16:00:00Z"},
+		{"2026-10-31T12:00:00Z", "Europe/Berlin", "", "2026-10-31T12:00:00Z"},
+		{"7d", "Europe/Berlin", "", "2026-11-16T10:30:15Z"},
+		{"36h", "UTC", "", "2026-11-21T22:30:15Z"},
+	} {
+		date, at, err := s.rangeEnd("from", tc.in, tc.zone)
+		if err != nil || date != tc.date || at.UTC().Format(time.RFC3339) != tc.t {
+			t.Errorf("rangeEnd(%q, %s) = %q, %v, %v; want %q, %s", tc.in, tc.zone, date, at, err, tc.date, tc.t)
+		}
+	}
+	for _, tc := range [][2]string{{"yesterday", "UTC"}, {"2026-02-30", "UTC"}, {"-7d", "UTC"}, {"2026-10-31 12:00", "Nowhere/Land"}, {"2026-10-31 12:00", "Local"}} {
+		if date, at, err := s.rangeEnd("from", tc[0], tc[1]); err == nil {
+			t.Errorf("rangeEnd(%q, %s) = %q, %v, want an error", tc[0], tc[1], date, at)
 		}
 	}
 }

@@ -1,7 +1,8 @@
 package cli
 
 import (
-	"strings"
+	"cmp"
+	"time"
 
 	"github.com/terselink/terse/client"
 )
@@ -15,9 +16,9 @@ type clickQuery struct {
 
 // clickFlags choose among the clicks of whatever a command is about.
 type clickFlags struct {
-	Period string   `help:"Time up to now: 24h, 7d, 30d and so on." default:"30d" placeholder:"PERIOD"`
-	From   string   `help:"Begin, in place of --period: a time or a date." placeholder:"WHEN"`
-	To     string   `help:"End; now without it." placeholder:"WHEN"`
+	Period string   `help:"Time up to now: 24h, 7d, 30d, today, mtd and so on; 30d without it." placeholder:"PERIOD"`
+	From   string   `help:"Begin, in place of --period: a time, a date, or a duration ago (36h, 7d)." placeholder:"WHEN"`
+	To     string   `help:"End, like --from; a date is included. Now without it." placeholder:"WHEN"`
 	TZ     string   `name:"tz" help:"Time zone that days begin in, such as Europe/Berlin." default:"UTC" placeholder:"ZONE"`
 	Bots   string   `help:"exclude, include or only; with --all include without it." enum:"exclude,include,only," default:"" placeholder:"HOW"`
 	Domain string   `help:"Clicks of a domain." placeholder:"HOST"`
@@ -26,16 +27,13 @@ type clickFlags struct {
 	All    bool     `help:"Every decision counts, also those that led nowhere."`
 }
 
+// defaultPeriod is the range without any flag, that of the server.
+const defaultPeriod = "30d"
+
 // query asks the server for the link, if there is one, and returns the query.
 func (c *clickQuery) query(s *session, cl *client.Client) (q client.Query, link *client.Link, err error) {
 	q = client.Query{Domain: c.Domain, CampaignID: c.Campaign, Tag: c.Tag, TZ: c.TZ, Bots: c.Bots, Filters: c.Filter, All: c.All}
-	if c.From == "" && c.To == "" {
-		q.Period = c.Period
-	}
-	if q.From, err = s.when("from", c.From); err != nil {
-		return q, nil, err
-	}
-	if q.To, err = s.when("to", c.To); err != nil {
+	if err := c.setRange(s, &q); err != nil {
 		return q, nil, err
 	}
 	if c.Link != "" {
@@ -64,12 +62,24 @@ func (c *clickQuery) title(link *client.Link) string {
 
 // span says of when the clicks are, and of whom.
 func (c *clickQuery) span(sum *client.Summary) string {
-	what := "last " + c.Period
-	if c.From != "" || c.To != "" {
-		what = strings.TrimSpace(c.From + " to " + c.To)
+	what := cmp.Or(c.Period, defaultPeriod)
+	if what[0] >= '0' && what[0] <= '9' { // not so today and mtd
+		what = "last " + what
+	}
+	switch {
+	case c.From != "" && c.To != "":
+		what = c.From + " to " + c.To
+	case c.From != "":
+		what = "from " + c.From
+	case c.To != "":
+		what = "up to " + c.To
 	}
 	if !sum.From.IsZero() && !sum.To.IsZero() {
-		what += " (" + date(sum.From) + " to " + date(sum.To) + " UTC)"
+		loc, err := location(c.TZ)
+		if err != nil {
+			loc = time.UTC // a zone that only the server knows
+		}
+		what += " (" + dateIn(sum.From, loc) + " to " + dateIn(sum.To, loc) + " " + loc.String() + ")"
 	}
 	bots := map[string]string{"exclude": "without bots", "include": "with bots", "only": "bots only"}[c.Bots]
 	if bots == "" {

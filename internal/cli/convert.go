@@ -16,7 +16,7 @@ type convertCmd struct {
 	Amount   int64             `help:"Minor units such as cents; less than 0 is a refund." placeholder:"N"`
 	Currency string            `help:"Such as EUR; required with --amount." placeholder:"CODE"`
 	Invoice  string            `help:"Invoice; the same one is never recorded twice." placeholder:"ID"`
-	At       string            `help:"When it happened; now without it." placeholder:"WHEN"`
+	At       string            `help:"When it happened: a time, a date or a duration ago (36h, 7d); now without it." placeholder:"WHEN"`
 	Metadata map[string]string `help:"Your own facts; can be repeated." placeholder:"KEY=VALUE"`
 }
 
@@ -28,7 +28,7 @@ func (c *convertCmd) Run(s *session) error {
 		return usage("name the click with --click, or the link with --link")
 	}
 	var err error
-	if n.Ts, err = s.when("at", c.At); err != nil {
+	if n.Ts, err = s.past("at", c.At); err != nil {
 		return err
 	}
 	cl, err := s.connect()

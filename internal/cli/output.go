@@ -113,8 +113,11 @@ func date(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
-	return t.UTC().Format("2006-01-02 15:04")
+	return dateIn(t, time.UTC)
 }
+
+// dateIn writes a time on the clock of a zone.
+func dateIn(t time.Time, loc *time.Location) string { return t.In(loc).Format("2006-01-02 15:04") }
 
 // style paints text on a terminal that wants it.
 type style struct{ on bool }

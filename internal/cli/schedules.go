@@ -22,7 +22,7 @@ type exportScheduleCreateCmd struct {
 	Name     string   `help:"What the schedule is called." placeholder:"NAME"`
 	Format   string   `help:"csv, ndjson or parquet." enum:"csv,ndjson,parquet" default:"parquet" placeholder:"FORM"`
 	Prefix   string   `help:"What the names of its objects begin with; its id without it." placeholder:"PATH"`
-	From     string   `help:"A time or a date in the first hour or day; now without it." placeholder:"WHEN"`
+	From     string   `help:"A time, a date of UTC or a duration ago (36h, 7d) in the first hour or day; now without it." placeholder:"WHEN"`
 	Link     string   `help:"Clicks of a link: its id or short URL." placeholder:"LINK"`
 	Campaign string   `help:"Clicks of a campaign." placeholder:"ID"`
 	Bots     string   `help:"exclude, include or only; with --all include without it." enum:"exclude,include,only," default:"" placeholder:"HOW"`
@@ -39,7 +39,7 @@ func (c *exportScheduleCreateCmd) Run(s *session) error {
 	}
 	n := client.NewExportSchedule{Name: c.Name, Every: c.Every, Format: c.Format, Prefix: c.Prefix,
 		Query: client.Query{Domain: c.Domain, CampaignID: c.Campaign, Tag: c.Tag, Bots: c.Bots, Filters: c.Filter, All: c.All}}
-	if n.From, err = s.when("from", c.From); err != nil {
+	if n.From, err = s.past("from", c.From); err != nil {
 		return err
 	}
 	if c.Link != "" {

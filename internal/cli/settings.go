@@ -2,8 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/terselink/terse/client"
@@ -80,39 +78,6 @@ func (s *session) timeChange(name string, flag *string) (client.Change[time.Time
 		return client.Clear[time.Time](), err
 	}
 	return client.Set(t), nil
-}
-
-// when reads a point in time; "" is the zero time.
-func (s *session) when(flag, text string) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
-	}
-	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02 15:04", time.DateOnly} {
-		if t, err := time.Parse(layout, text); err == nil {
-			return t, nil
-		}
-	}
-	if d, ok := duration(text); ok {
-		return s.Now().Add(d).UTC().Truncate(time.Second), nil
-	}
-	return time.Time{}, usage("--%s: %q is not a time such as 2027-01-31T18:00:00Z, a date such as 2027-01-31 or a duration such as 36h or 30d", flag, text)
-}
-
-// duration reads what time.ParseDuration does, and days and weeks. Only a positive one counts.
-func duration(text string) (time.Duration, bool) {
-	unit := time.Duration(0)
-	switch {
-	case strings.HasSuffix(text, "d"):
-		unit = 24 * time.Hour
-	case strings.HasSuffix(text, "w"):
-		unit = 7 * 24 * time.Hour
-	}
-	if unit != 0 {
-		n, err := strconv.Atoi(text[:len(text)-1])
-		return time.Duration(n) * unit, err == nil && n > 0 && n < 100_000
-	}
-	d, err := time.ParseDuration(text)
-	return d, err == nil && d > 0
 }
 
 // usage returns an error of the command line.
