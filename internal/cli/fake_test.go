@@ -420,6 +420,9 @@ func (f *fakePlane) analytics(w http.ResponseWriter, r *http.Request) error {
 	switch r.PathValue("what") {
 	case "summary":
 		sum := client.Summary{From: fakeTime.Add(-30 * 24 * time.Hour), To: fakeTime, Clicks: 12345, Visitors: 987, Bots: 42, QR: 3, LagMS: 61_000}
+		if q.Get("tag") == "sold" {
+			sum.Sales, sum.Revenue = 3, []client.Amount{{Currency: "EUR", Amount: 123456, Sales: 1}, {Currency: "JPY", Amount: 1999, Sales: 1}, {Currency: "KWD", Amount: -1999, Sales: 1}}
+		}
 		if q.Get("compare") == "previous" {
 			sum.Previous = &client.Summary{Clicks: 10000, Visitors: 987, Bots: 84}
 		}

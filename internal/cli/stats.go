@@ -137,18 +137,9 @@ func conversionLines(sum *client.Summary) (lines [][2]string) {
 		lines = append(lines, [2]string{"sales", count(sum.Sales)})
 	}
 	for _, a := range sum.Revenue {
-		lines = append(lines, [2]string{printable(a.Currency), money(a.Amount)})
+		lines = append(lines, [2]string{printable(a.Currency), money(a.Amount, a.Currency)})
 	}
 	return lines
-}
-
-// money writes minor units of a currency with hundredths, which nearly all have.
-func money(n int64) string {
-	sign := ""
-	if n < 0 {
-		sign, n = "-", -n
-	}
-	return fmt.Sprintf("%s%s.%02d", sign, count(n/100), n%100)
 }
 
 // change writes how much n is more or less than before.
