@@ -20,6 +20,9 @@ func TestCommandRange(t *testing.T) {
 		t.Fatalf("shorten: exit %d, %s", code, errs)
 	}
 	short := strings.TrimSpace(out)
+	if _, errs, code := terse(t, s, "convert", "--link", short, "--customer", "c-1", "--kind", "sale", "--amount", "1999", "--currency", "jpy"); code != 0 {
+		t.Errorf("convert: exit %d, %s", code, errs)
+	}
 	// The clicks lie between before and after, which midnight may separate.
 	before := time.Now()
 	for range 3 {
@@ -35,6 +38,14 @@ func TestCommandRange(t *testing.T) {
 		sum, err := c.Summary(t.Context(), client.Query{Period: "2d"})
 		return err == nil && sum.Clicks == 3
 	})
+	until(t, time.Minute, "the sale is counted", func() bool {
+		r, err := c.Conversions(t.Context(), client.Query{})
+		return err == nil && r.Sales == 1
+	})
+	out, errs, code = terse(t, s, "conversions", short, "--by", "link", "--metric", "revenue", "--currency", "jpy")
+	if code != 0 || strings.Count(out, " 1,999 ") != 2 || !strings.Contains(out, "new customers                   1\n") {
+		t.Errorf("conversions: exit %d, %s%s", code, out, errs)
+	}
 	// At any time of the day at least one of these zones has another date than UTC.
 	for _, zone := range []string{"UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago"} {
 		loc, err := time.LoadLocation(zone)

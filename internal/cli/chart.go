@@ -114,54 +114,88 @@ func noValue(by string) string {
 	return "(none)"
 }
 
-// barChart draws a breakdown.
-func barChart(p style, by string, d *client.Breakdown) string {
-	type line struct {
-		label  string
-		clicks int64
+// barLine is a line of a chart of bars.
+type barLine struct {
+	label string
+	n     int64
+	text  string // n as it is written; "" as a number
+	note  string // what follows
+}
+
+// rowLabel names a value of a dimension.
+func rowLabel(by, value, label string) string {
+	switch {
+	case label != "":
+		return label
+	case value == "":
+		return noValue(by)
 	}
-	var lines []line
-	width := utf8.RuneCountInString(by)
-	add := func(label string, n int64) {
-		if label = printable(label); utf8.RuneCountInString(label) > labelWidth {
-			label = string([]rune(label)[:labelWidth-1]) + "…"
-		}
-		width = max(width, utf8.RuneCountInString(label))
-		lines = append(lines, line{label, n})
-	}
+	return value
+}
+
+// barChart draws a breakdown in the metric that orders it.
+func barChart(p style, by, metric string, d *client.Breakdown) string {
+	var lines []barLine
 	for _, row := range d.Data {
-		switch {
-		case row.Label != "":
-			add(row.Label, row.Clicks)
-		case row.Value == "":
-			add(noValue(by), row.Clicks)
-		default:
-			add(row.Value, row.Clicks)
+		line := barLine{label: rowLabel(by, row.Value, row.Label), n: row.Clicks}
+		if metric == "visitors" {
+			line.n = row.Visitors
 		}
+		if before := row.Previous; before != nil {
+			was := before.Clicks
+			if metric == "visitors" {
+				was = before.Visitors
+			}
+			line.note = fmt.Sprintf("%9s  was %s", change(line.n, was), count(was))
+		}
+		lines = append(lines, line)
 	}
 	if d.Other > 0 {
-		add("(others)", d.Other)
+		lines = append(lines, barLine{label: "(others)", n: d.Other})
 	}
-	var top, total int64
-	for _, l := range lines {
-		top = max(top, l.clicks)
-		total += l.clicks
+	head := by
+	if metric != "" && metric != "clicks" {
+		head += ", " + metric
 	}
-	total = max(total, d.Total)
+	return bars(p, head, "no clicks", lines, d.Total)
+}
+
+// bars draws lines under a heading; total is what their shares are of, at least their sum.
+func bars(p style, head, none string, lines []barLine, total int64) string {
+	width := utf8.RuneCountInString(head)
+	var top, sum int64
+	for i, l := range lines {
+		l.label = printable(l.label)
+		if utf8.RuneCountInString(l.label) > labelWidth {
+			l.label = string([]rune(l.label)[:labelWidth-1]) + "…"
+		}
+		if l.text == "" {
+			l.text = count(l.n)
+		}
+		width = max(width, utf8.RuneCountInString(l.label))
+		top = max(top, l.n)
+		sum += l.n
+		lines[i] = l
+	}
+	total = max(total, sum)
 	var b strings.Builder
-	fmt.Fprintf(&b, "  %s\n", p.bold(by))
+	fmt.Fprintf(&b, "  %s\n", p.bold(head))
 	if len(lines) == 0 {
-		fmt.Fprintf(&b, "  %s\n", p.dim("no clicks"))
+		fmt.Fprintf(&b, "  %s\n", p.dim(none))
 	}
 	for _, l := range lines {
 		share := 0.0
 		if total > 0 {
-			share = 100 * float64(l.clicks) / float64(total)
+			share = 100 * float64(l.n) / float64(total)
 		}
-		drawn := bar(l.clicks, top)
+		drawn := bar(l.n, top)
 		fill := strings.Repeat(" ", barWidth-utf8.RuneCountInString(drawn))
 		pad := strings.Repeat(" ", width-utf8.RuneCountInString(l.label))
-		fmt.Fprintf(&b, "  %s%s  %s%s %12s %5.1f %%\n", l.label, pad, p.bar(drawn), fill, count(l.clicks), share)
+		fmt.Fprintf(&b, "  %s%s  %s%s %12s %5.1f %%", l.label, pad, p.bar(drawn), fill, l.text, share)
+		if l.note != "" {
+			b.WriteString(p.dim("  " + l.note))
+		}
+		b.WriteByte('\n')
 	}
 	return b.String()
 }

@@ -74,14 +74,17 @@ type grammar struct {
 	Data      string `help:"Data folder; ./data without it ($TERSE_DATA)." placeholder:"FOLDER"`
 	JSON      bool   `name:"json" help:"Print JSON: one object, or one a line for lists."`
 
-	Serve      serveCmd                  `cmd:"" help:"Run the server."`
-	Shorten    shortenCmd                `cmd:"" help:"Make a short link."`
-	Bulk       bulkCmd                   `cmd:"" help:"Make a link of every row of a file, in one request."`
-	Campaign   campaignCmd               `cmd:"" help:"Make and steer campaigns: many links that one change repoints, ends or deletes."`
-	Jobs       jobsCmd                   `cmd:"" help:"Follow and steer jobs."`
-	Stats      statsCmd                  `cmd:"" help:"Show the clicks of a link or of the workspace in numbers and charts."`
-	Clicks     clicksCmd                 `cmd:"" help:"List clicks one by one, or follow them as they come."`
-	Convert    convertCmd                `cmd:"" help:"Record a lead, a sale or another conversion."`
+	Serve    serveCmd    `cmd:"" help:"Run the server."`
+	Shorten  shortenCmd  `cmd:"" help:"Make a short link."`
+	Bulk     bulkCmd     `cmd:"" help:"Make a link of every row of a file, in one request."`
+	Campaign campaignCmd `cmd:"" help:"Make and steer campaigns: many links that one change repoints, ends or deletes."`
+	Jobs     jobsCmd     `cmd:"" help:"Follow and steer jobs."`
+	Stats    statsCmd    `cmd:"" help:"Show the clicks of a link or of the workspace in numbers and charts."`
+	Clicks   clicksCmd   `cmd:"" help:"List clicks one by one, or follow them as they come."`
+	Convert  convertCmd  `cmd:"" help:"Record a lead, a sale or another conversion."`
+
+	Conversions conversionsCmd `cmd:"" help:"Show what became of clicks: leads, sales, customers and revenue."`
+
 	Export     exportCmd                 `cmd:"" help:"Write clicks into a file."`
 	Erase      eraseCmd                  `cmd:"" help:"Forget the clicks of a link or a visitor for good."`
 	Shares     sharesCmd                 `cmd:"" help:"Share statistics with people who have no key."`

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -427,6 +428,8 @@ func (f *fakePlane) analytics(w http.ResponseWriter, r *http.Request) error {
 			sum.Previous = &client.Summary{Clicks: 10000, Visitors: 987, Bots: 84}
 		}
 		return answer(w, 200, sum)
+	case "conversions":
+		return f.conversions(w, q)
 	case "heatmap":
 		h := client.Heatmap{Clicks: make([][]int64, 7), Total: 4}
 		for d := range h.Clicks {
@@ -454,6 +457,28 @@ func (f *fakePlane) analytics(w http.ResponseWriter, r *http.Request) error {
 		answerProblem(w, 422, "invalid", fmt.Sprintf("%q is no dimension", by), "query.by")
 		return nil
 	}
+}
+
+// conversions answers with canned numbers; the value of a breakdown is the query, for the script to read back.
+func (f *fakePlane) conversions(w http.ResponseWriter, q url.Values) error {
+	r := map[string]any{
+		"from": fakeTime.Add(-30 * 24 * time.Hour), "to": fakeTime, "clicks": 2000, "leads": 50, "sales": 12, "customs": 3, "lead_clicks": 40, "sale_clicks": 10,
+		"revenue":       []client.Amount{{Currency: "EUR", Amount: 123456, Sales: 11}, {Currency: "JPY", Amount: 1999, Sales: 1}},
+		"new_customers": 7, "returning_customers": 2, "pending": 4,
+	}
+	switch by := q.Get("by"); by {
+	case "":
+	case "outcome":
+		answerProblem(w, 422, "invalid", "conversions have no outcome", "query.by")
+		return nil
+	case "utm_term":
+		r["by"] = map[string]any{"data": []any{}}
+	default:
+		r["by"] = map[string]any{"other": 2, "total": 12, "values": 5, "data": []map[string]any{
+			{"value": "news", "leads": 30, "sales": 8, "customs": 3, "revenue": 100000}, {"value": "", "leads": 20, "sales": 2, "customs": 0, "revenue": 23456}, {"value": "x", "label": q.Encode(), "sales": 0},
+		}}
+	}
+	return answer(w, 200, r)
 }
 
 // clicks answers with three clicks in two pages, or with the query as a file.

@@ -117,7 +117,7 @@ func (c *statsCmd) text(p style, r *report) string {
 		b.WriteString("\n" + chart)
 	}
 	for _, by := range c.By {
-		b.WriteString("\n" + barChart(p, by, r.Breakdowns[by]))
+		b.WriteString("\n" + barChart(p, by, "", r.Breakdowns[by]))
 	}
 	if r.Heatmap != nil {
 		b.WriteString("\n" + heatChart(p, c.TZ, r.Heatmap))
