@@ -28,6 +28,7 @@ type Query struct {
 	Limit      int      // rows of Breakdown
 	Search     string   // of Breakdown: only values that contain it
 	All        bool     // every decision counts, whatever its outcome
+	RawCSV     bool     // of exports as CSV: values that a spreadsheet would run as a formula stay as they are
 	// Compare adds the same for another range: previous, year, or custom, which is
 	// CompareFrom to CompareTo.
 	Compare                string

@@ -64,6 +64,9 @@ func (c *Client) Clicks(ctx context.Context, q Query) iter.Seq2[*Click, error] {
 func (c *Client) ExportClicks(ctx context.Context, q Query, format string) (io.ReadCloser, error) {
 	v := q.values()
 	set(v, "format", format)
+	if q.RawCSV {
+		v.Set("raw_csv", "true")
+	}
 	return c.stream(ctx, "/clicks", v, nil)
 }
 

@@ -42,15 +42,16 @@ type newExport struct {
 	Bots       string   `json:"bots,omitzero"`
 	Filters    []string `json:"filters,omitempty"`
 	All        bool     `json:"all,omitzero"`
+	RawCSV     bool     `json:"raw_csv,omitzero"`
 }
 
 // CreateExport asks the server for a file of all clicks that the summary of the query counts: ndjson, csv or parquet. Of
-// the query only what selects clicks matters.
+// the query only what selects clicks and RawCSV matter.
 func (c *Client) CreateExport(ctx context.Context, q Query, format string) (*Export, error) {
 	v := q.values()
 	in := newExport{
 		Format: format, LinkID: q.LinkID, CampaignID: q.CampaignID, Domain: q.Domain, Tag: q.Tag, From: v.Get("from"), To: v.Get("to"), Period: q.Period, TZ: q.TZ,
-		Bots: q.Bots, Filters: q.Filters, All: q.All,
+		Bots: q.Bots, Filters: q.Filters, All: q.All, RawCSV: q.RawCSV,
 	}
 	var out Export
 	return &out, c.do(ctx, &call{method: http.MethodPost, path: "/exports", in: in, out: &out})
@@ -67,7 +68,7 @@ func (c *Client) Exports(ctx context.Context) iter.Seq2[*Export, error] {
 	return pages[Export](ctx, c, "/exports", url.Values{})
 }
 
-// DeleteExport deletes an export and its file.
+// DeleteExport deletes an export and its file; one that is being made is cancelled.
 func (c *Client) DeleteExport(ctx context.Context, id string) error {
 	return c.do(ctx, &call{method: http.MethodDelete, path: "/exports/" + url.PathEscape(id)})
 }

@@ -34,7 +34,7 @@ type NewExportSchedule struct {
 	Format string // ndjson, csv or parquet
 	Prefix string // default: the id
 	From   time.Time
-	Query  Query // of it only what selects clicks matters
+	Query  Query // of it only what selects clicks and RawCSV matter
 }
 
 // newExportSchedule is the body of a creation.
@@ -51,13 +51,14 @@ type newExportSchedule struct {
 	Bots       string   `json:"bots,omitzero"`
 	Filters    []string `json:"filters,omitempty"`
 	All        bool     `json:"all,omitzero"`
+	RawCSV     bool     `json:"raw_csv,omitzero"`
 }
 
 // CreateExportSchedule makes a schedule. The first hour or day is the one that From lies in, or the one that has begun.
 func (c *Client) CreateExportSchedule(ctx context.Context, n NewExportSchedule) (*ExportSchedule, error) {
 	in := newExportSchedule{
 		Name: n.Name, Every: n.Every, Format: n.Format, Prefix: n.Prefix, LinkID: n.Query.LinkID, CampaignID: n.Query.CampaignID, Domain: n.Query.Domain, Tag: n.Query.Tag,
-		Bots: n.Query.Bots, Filters: n.Query.Filters, All: n.Query.All,
+		Bots: n.Query.Bots, Filters: n.Query.Filters, All: n.Query.All, RawCSV: n.Query.RawCSV,
 	}
 	if !n.From.IsZero() {
 		in.From = n.From.UTC().Format(time.RFC3339)

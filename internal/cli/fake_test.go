@@ -137,13 +137,28 @@ func newFakePlane() *fakePlane {
 			return err
 		}
 		export.Format = fmt.Sprint(in["format"], in["tag"], in["all"])
+		if in["raw_csv"] == true {
+			export.Format += " raw"
+		}
 		return answer(w, 201, export)
 	})
 	handle("GET /api/v1/exports", func(w http.ResponseWriter, _ *http.Request) error {
 		return answer(w, 200, dataOf([]client.Export{export}))
 	})
 	schedule := client.ExportSchedule{ID: "exps_1", Every: "hourly", Format: "csv", State: "failing", NextFrom: fakeTime, Objects: 1234, Error: "the bucket does not answer"}
-	handle("POST /api/v1/exports/schedules", func(w http.ResponseWriter, r *http.Request) error { return merge(w, r, 201, &schedule) })
+	handle("POST /api/v1/exports/schedules", func(w http.ResponseWriter, r *http.Request) error {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return err
+		}
+		if strings.Contains(string(body), "raw_csv") {
+			schedule.LastObject = string(body) // the script reads the request back
+		}
+		if err := json.Unmarshal(body, &schedule); err != nil {
+			return err
+		}
+		return answer(w, 201, schedule)
+	})
 	handle("GET /api/v1/exports/schedules", func(w http.ResponseWriter, _ *http.Request) error {
 		return answer(w, 200, dataOf([]client.ExportSchedule{schedule}))
 	})
@@ -154,6 +169,15 @@ func newFakePlane() *fakePlane {
 		e := export // done when it is asked for the second time
 		export.State, export.FileURL = "done", "/x/file"
 		return answer(w, 200, e)
+	})
+	handle("DELETE /api/v1/exports/{id}", func(w http.ResponseWriter, r *http.Request) error {
+		if r.PathValue("id") != export.ID {
+			answerProblem(w, 404, "not_found", "there is no such export", "")
+			return nil
+		}
+		export.ID = "" // it is gone
+		w.WriteHeader(204)
+		return nil
 	})
 	mux.HandleFunc("GET /x/file", func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, "the file, key: "+r.Header.Get("Authorization")+"\n")

@@ -21,6 +21,7 @@ type exportScheduleCreateCmd struct {
 	Every    string   `arg:"" help:"hourly or daily, of UTC." enum:"hourly,daily"`
 	Name     string   `help:"What the schedule is called." placeholder:"NAME"`
 	Format   string   `help:"csv, ndjson or parquet." enum:"csv,ndjson,parquet" default:"parquet" placeholder:"FORM"`
+	RawCSV   bool     `name:"raw-csv" help:"Write values to CSV as they are, also those that a spreadsheet would run as a formula."`
 	Prefix   string   `help:"What the names of its objects begin with; its id without it." placeholder:"PATH"`
 	From     string   `help:"A time, a date of UTC or a duration ago (36h, 7d) in the first hour or day; now without it." placeholder:"WHEN"`
 	Link     string   `help:"Clicks of a link: its id or short URL." placeholder:"LINK"`
@@ -33,12 +34,15 @@ type exportScheduleCreateCmd struct {
 }
 
 func (c *exportScheduleCreateCmd) Run(s *session) error {
+	if c.RawCSV && c.Format != "csv" {
+		return usage("--raw-csv: the objects are %s, in which values are always as they are", c.Format)
+	}
 	cl, err := s.connect()
 	if err != nil {
 		return err
 	}
 	n := client.NewExportSchedule{Name: c.Name, Every: c.Every, Format: c.Format, Prefix: c.Prefix,
-		Query: client.Query{Domain: c.Domain, CampaignID: c.Campaign, Tag: c.Tag, Bots: c.Bots, Filters: c.Filter, All: c.All}}
+		Query: client.Query{Domain: c.Domain, CampaignID: c.Campaign, Tag: c.Tag, Bots: c.Bots, Filters: c.Filter, All: c.All, RawCSV: c.RawCSV}}
 	if n.From, err = s.past("from", c.From); err != nil {
 		return err
 	}
