@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -20,13 +21,9 @@ var (
 	eighths = []rune("▏▎▍▌▋▊▉█")
 )
 
-// sparkline draws one character for each value, the highest for the largest. No click
+// sparkline draws one character for each value, the highest for top, which no value exceeds. No click
 // is a dot, so that it differs from few.
-func sparkline(values []int64) string {
-	var top int64
-	for _, v := range values {
-		top = max(top, v)
-	}
+func sparkline(values []int64, top int64) string {
 	var b strings.Builder
 	for _, v := range values {
 		switch {
@@ -39,11 +36,13 @@ func sparkline(values []int64) string {
 	return b.String()
 }
 
-// shrink adds up neighbours until there are at most width values.
-func shrink(values []int64, width int) (sums []int64, each int) {
-	each = (len(values) + width - 1) / width
+// perColumn is how many of n values are added up for at most width columns.
+func perColumn(n, width int) int { return max((n+width-1)/width, 1) }
+
+// sumsOf adds up every so many neighbours.
+func sumsOf(values []int64, each int) (sums []int64) {
 	if each <= 1 {
-		return values, 1
+		return values
 	}
 	for i, v := range values {
 		if i%each == 0 {
@@ -51,7 +50,7 @@ func shrink(values []int64, width int) (sums []int64, each int) {
 		}
 		sums[len(sums)-1] += v
 	}
-	return sums, each
+	return sums
 }
 
 // timeChart draws clicks over time; "" without any interval.
@@ -67,7 +66,17 @@ func timeChart(p style, ts *client.Timeseries) string {
 			most = i
 		}
 	}
-	line, each := shrink(values, chartWidth)
+	before := make([]int64, len(ts.Previous))
+	for i, pt := range ts.Previous {
+		before[i] = pt.Clicks
+	}
+	// A column is as long in both lines.
+	each := max(perColumn(len(values), chartWidth), perColumn(len(before), chartWidth))
+	line, was := sumsOf(values, each), sumsOf(before, each)
+	top := int64(0)
+	for _, v := range slices.Concat(line, was) {
+		top = max(top, v)
+	}
 	layout := "2006-01-02"
 	if ts.Interval == "minute" || ts.Interval == "hour" {
 		layout = "2006-01-02 15:04"
@@ -82,7 +91,11 @@ func timeChart(p style, ts *client.Timeseries) string {
 	if each > 1 {
 		per = fmt.Sprintf("%d %ss a column", each, interval)
 	}
-	text := fmt.Sprintf("  %s\n  %s\n", p.bar(sparkline(line)), p.dim(from+" to "+to+", "+per))
+	text := fmt.Sprintf("  %s\n", p.bar(sparkline(line, top)))
+	if len(was) > 0 { // as high for as many clicks
+		text += fmt.Sprintf("  %s\n", p.dim(sparkline(was, top)+"  "+ts.Previous[0].T.Format(layout)+" to "+ts.Previous[len(ts.Previous)-1].T.Format(layout)))
+	}
+	text += fmt.Sprintf("  %s\n", p.dim(from+" to "+to+", "+per))
 	if n := values[most]; n > 0 {
 		text += fmt.Sprintf("  %s\n", p.dim(fmt.Sprintf("most: %s on %s", count(n), ts.Data[most].T.Format(layout))))
 	}

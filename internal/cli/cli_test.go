@@ -323,12 +323,15 @@ func TestCharts(t *testing.T) {
 		{[]int64{1, 1_000_000}, "▁█"},
 		{[]int64{5, 5}, "██"},
 	} {
-		if got := sparkline(tc.values); got != tc.want {
+		if got := sparkline(tc.values, slices.Max(append(tc.values, 0))); got != tc.want {
 			t.Errorf("sparkline(%v) = %s, want %s", tc.values, got, tc.want)
 		}
 	}
-	if got, each := shrink([]int64{1, 2, 3, 4, 5}, 2); each != 3 || !cmp.Equal(got, []int64{6, 9}) {
-		t.Errorf("shrink = %v by %d", got, each)
+	if each := perColumn(5, 2); each != 3 || perColumn(0, 60) != 1 || perColumn(60, 60) != 1 || perColumn(61, 60) != 2 {
+		t.Errorf("perColumn(5, 2) = %d", each)
+	}
+	if got := sumsOf([]int64{1, 2, 3, 4, 5}, 3); !cmp.Equal(got, []int64{6, 9}) {
+		t.Errorf("sumsOf = %v", got)
 	}
 	for n, want := range map[int64]string{0: "", 1: "▏", 50: "████████████", 100: strings.Repeat("█", 24)} {
 		if got := bar(n, 100); got != want {

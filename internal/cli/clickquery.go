@@ -2,6 +2,9 @@ package cli
 
 import (
 	"cmp"
+	"encoding/csv"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/terselink/terse/client"
@@ -60,8 +63,8 @@ func (c *clickQuery) title(link *client.Link) string {
 	return "all links of the workspace"
 }
 
-// span says of when the clicks are, and of whom.
-func (c *clickQuery) span(sum *client.Summary) string {
+// span says of when the clicks are, and of whom; by are the dimensions of the breakdowns beneath it.
+func (c *clickQuery) span(from, to time.Time, by []string) string {
 	what := cmp.Or(c.Period, defaultPeriod)
 	if what[0] >= '0' && what[0] <= '9' { // not so today and mtd
 		what = "last " + what
@@ -74,19 +77,44 @@ func (c *clickQuery) span(sum *client.Summary) string {
 	case c.To != "":
 		what = "up to " + c.To
 	}
-	if !sum.From.IsZero() && !sum.To.IsZero() {
+	if !from.IsZero() && !to.IsZero() {
 		loc, err := location(c.TZ)
 		if err != nil {
 			loc = time.UTC // a zone that only the server knows
 		}
-		what += " (" + dateIn(sum.From, loc) + " to " + dateIn(sum.To, loc) + " " + loc.String() + ")"
+		what += " (" + dateIn(from, loc) + " to " + dateIn(to, loc) + " " + loc.String() + ")"
 	}
-	bots := map[string]string{"exclude": "without bots", "include": "with bots", "only": "bots only"}[c.Bots]
-	if bots == "" {
-		bots = "without bots"
-		if c.All {
-			bots = "with bots"
+	return what + ", " + c.whose(by)
+}
+
+// whose says whether bots are among the clicks, by the rules of the server: what names bots or outcomes is with bots unless --bots says
+// otherwise, a filter for the whole report and a breakdown for itself.
+func (c *clickQuery) whose(by []string) string {
+	switch {
+	case c.Bots == "exclude":
+		return "without bots"
+	case c.Bots == "only":
+		return "bots only"
+	case c.Bots == "include", c.All, slices.ContainsFunc(c.Filter, filtersBots):
+		return "with bots"
+	}
+	var but []string
+	for _, dim := range by {
+		if namesBots(dim) {
+			but = append(but, printable(dim))
 		}
 	}
-	return what + ", " + bots
+	if len(but) > 0 {
+		return "without bots, but with them by " + strings.Join(but, " and by ")
+	}
+	return "without bots"
+}
+
+// namesBots reports whether a question that names the dimension is with bots by default.
+func namesBots(dim string) bool { return dim == "bot" || dim == "bot_name" || dim == "outcome" }
+
+// filtersBots reports whether a filter such as is,bot,ai names such a dimension. The server judges those that cannot be read.
+func filtersBots(filter string) bool {
+	fields, err := csv.NewReader(strings.NewReader(filter)).Read()
+	return err == nil && len(fields) > 1 && namesBots(fields[1])
 }

@@ -80,7 +80,7 @@ func (c *conversionsCmd) fetch(s *session, cl *client.Client, q client.Query, r 
 func (c *conversionsCmd) text(p style, r *conversionsReport) string {
 	var b strings.Builder
 	all := r.Conversions
-	fmt.Fprintf(&b, "%s\n%s\n\n", p.bold(c.title(r.Link)), p.dim(c.span(&client.Summary{From: all.From, To: all.To})))
+	fmt.Fprintf(&b, "%s\n%s\n\n", p.bold(c.title(r.Link)), p.dim(c.span(all.From, all.To, c.By)))
 	line := func(name, value, note string) {
 		fmt.Fprintf(&b, "  %-20s %s", name, p.bold(fmt.Sprintf("%12s", value)))
 		if note != "" {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/csv"
 	"fmt"
 	"io"
@@ -462,13 +463,27 @@ func (f *fakePlane) analytics(w http.ResponseWriter, r *http.Request) error {
 		h.Clicks[2][9], h.Clicks[6][23] = 3, 1
 		return answer(w, 200, h)
 	case "timeseries":
-		ts := client.Timeseries{Interval: "day"}
+		ts := client.Timeseries{Interval: cmp.Or(q.Get("interval"), "day")}
 		for i := range int64(30) {
+			if q.Has("compare") {
+				ts.Previous = append(ts.Previous, client.Point{T: fakeTime.Truncate(24*time.Hour).AddDate(0, 0, int(i)-59), Clicks: 9 * i})
+			}
 			ts.Data = append(ts.Data, client.Point{T: fakeTime.Truncate(24*time.Hour).AddDate(0, 0, int(i)-29), Clicks: (i * i * 7) % 101})
 		}
 		return answer(w, 200, ts)
 	}
 	switch by := q.Get("by"); by {
+	case "browser", "bot": // the label is the query, for the script to read back
+		b := client.Breakdown{Data: []client.Row{{Value: "a", Label: q.Encode(), Clicks: 8000, Visitors: 50}, {Value: "b", Clicks: 3000, Visitors: 40}}, Other: 7, Total: 11007}
+		if q.Has("compare") {
+			for i := range b.Data {
+				b.Data[i].Previous = &struct {
+					Clicks   int64 `json:"clicks"`
+					Visitors int64 `json:"visitors"`
+				}{Clicks: 4000 - 4000*int64(i), Visitors: 60}
+			}
+		}
+		return answer(w, 200, b)
 	case "country":
 		return answer(w, 200, client.Breakdown{Data: []client.Row{{Value: "DE", Clicks: 8000}, {Value: "AT", Clicks: 3000}, {Value: "", Clicks: 345}}, Other: 1000, Total: 12345})
 	case "referrer":

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -16,11 +17,17 @@ type statsCmd struct {
 
 // statsFlags say what is shown of clicks.
 type statsFlags struct {
-	By      []string `help:"What to break clicks down by, such as country, region, city, device, os, browser, language, referrer, source, utm_source, link, campaign, tag, domain or bot; can be repeated." default:"country,referrer,device" placeholder:"WHAT"`
-	Top     int      `short:"n" help:"Values to show of each breakdown." default:"8"`
-	Search  string   `help:"Of breakdowns only values that contain this." placeholder:"TEXT"`
-	Compare string   `help:"Show the change since an earlier time: previous or year." enum:"previous,year," default:"" placeholder:"WITH"`
-	Heatmap bool     `help:"Show clicks by weekday and hour, too."`
+	By     []string `help:"What to break clicks down by, such as country, region, city, device, os, browser, language, referrer, source, utm_source, link, campaign, tag, domain or bot; can be repeated." default:"country,referrer,device" placeholder:"WHAT"`
+	Top    int      `short:"n" help:"Values to show of each breakdown." default:"8"`
+	Search string   `help:"Of breakdowns only values that contain this." placeholder:"TEXT"`
+	Metric string   `help:"What breakdowns are ordered by and drawn in: clicks or visitors." enum:"clicks,visitors" default:"clicks" placeholder:"WHAT"`
+
+	Interval    string `help:"Column of the chart over time: minute, hour, day, week or month; as the range is long without it." enum:"minute,hour,day,week,month," default:"" placeholder:"WIDTH"`
+	Compare     string `help:"Show the change since another time: previous, year, or custom, which is --compare-from to --compare-to." enum:"previous,year,custom," default:"" placeholder:"WITH"`
+	CompareFrom string `help:"Begin of the other time, like --from; for --compare custom." placeholder:"WHEN"`
+	CompareTo   string `help:"End of the other time, like --to; for --compare custom." placeholder:"WHEN"`
+
+	Heatmap bool `help:"Show clicks by weekday and hour, too."`
 }
 
 // report is everything that the command shows; with --json it is the output.
@@ -47,6 +54,9 @@ func (c *statsCmd) show(s *session, cl *client.Client, r *report) error {
 	if err != nil {
 		return err
 	}
+	if err := c.setComparison(s, &q); err != nil {
+		return err
+	}
 	r.Link, r.Breakdowns = link, map[string]*client.Breakdown{}
 	if err := c.fetch(s, cl, q, r); err != nil {
 		return err
@@ -58,21 +68,46 @@ func (c *statsCmd) show(s *session, cl *client.Client, r *report) error {
 	return err
 }
 
+// setComparison writes the flags that choose the other range into the query.
+func (c *statsCmd) setComparison(s *session, q *client.Query) (err error) {
+	for _, f := range []struct{ name, text string }{{"compare-from", c.CompareFrom}, {"compare-to", c.CompareTo}} {
+		switch {
+		case c.Compare == "custom" && f.text == "":
+			return usage("--%s: --compare custom needs it", f.name)
+		case c.Compare != "custom" && f.text != "":
+			return usage("--%s: is for --compare custom", f.name)
+		}
+	}
+	if q.CompareFromDate, q.CompareFrom, err = s.rangeEnd("compare-from", c.CompareFrom, c.TZ); err != nil {
+		return err
+	}
+	if q.CompareToDate, q.CompareTo, err = s.rangeEnd("compare-to", c.CompareTo, c.TZ); err != nil {
+		return err
+	}
+	q.Compare = c.Compare
+	return nil
+}
+
 // fetch asks for all parts at once.
 func (c *statsCmd) fetch(s *session, cl *client.Client, q client.Query, r *report) error {
 	group, ctx := errgroup.WithContext(s.ctx)
 	rows := make([]*client.Breakdown, len(c.By))
 	if c.Heatmap {
 		plain := q
+		plain.Compare, plain.CompareFrom, plain.CompareTo, plain.CompareFromDate, plain.CompareToDate = "", time.Time{}, time.Time{}, "", ""
 		group.Go(func() (err error) { r.Heatmap, err = cl.Heatmap(ctx, plain); return err })
 	}
-	q.Compare = c.Compare
 	group.Go(func() (err error) { r.Summary, err = cl.Summary(ctx, q); return err })
-	group.Go(func() (err error) { r.Timeseries, err = cl.Timeseries(ctx, q); return err })
+	group.Go(func() (err error) {
+		q := q
+		q.Interval = c.Interval
+		r.Timeseries, err = cl.Timeseries(ctx, q)
+		return err
+	})
 	for i, by := range c.By {
 		group.Go(func() (err error) {
 			q := q
-			q.By, q.Limit, q.Search = by, c.Top, c.Search
+			q.By, q.Metric, q.Limit, q.Search = by, c.Metric, c.Top, c.Search
 			rows[i], err = cl.Breakdown(ctx, q)
 			return err
 		})
@@ -93,7 +128,7 @@ func (c *statsCmd) text(p style, r *report) string {
 	if r.Campaign != nil {
 		title = printable(r.Campaign.Name) + "  →  " + printable(r.Campaign.Destination) + "  (" + count(r.Campaign.Links) + " links)"
 	}
-	fmt.Fprintf(&b, "%s\n%s\n\n", p.bold(title), p.dim(c.span(r.Summary)))
+	fmt.Fprintf(&b, "%s\n%s\n\n", p.bold(title), p.dim(c.span(r.Summary.From, r.Summary.To, c.By)))
 	sum, before := r.Summary, r.Summary.Previous
 	if before == nil {
 		before = &client.Summary{}
@@ -117,7 +152,7 @@ func (c *statsCmd) text(p style, r *report) string {
 		b.WriteString("\n" + chart)
 	}
 	for _, by := range c.By {
-		b.WriteString("\n" + barChart(p, by, "", r.Breakdowns[by]))
+		b.WriteString("\n" + barChart(p, by, c.Metric, r.Breakdowns[by]))
 	}
 	if r.Heatmap != nil {
 		b.WriteString("\n" + heatChart(p, c.TZ, r.Heatmap))
