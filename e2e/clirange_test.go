@@ -11,7 +11,8 @@ import (
 	"github.com/terselink/terse/e2e/proc"
 )
 
-// TestCommandRange asks a real server for days by the command line: the last day is in, and days are those of the zone.
+// TestCommandRange asks a real server for days by the command line: the last day is in, and days are those of the zone. On the way it
+// asks for what else the command line has of clicks.
 func TestCommandRange(t *testing.T) {
 	waits(t)
 	s := start(t, proc.Options{Env: quick})
@@ -45,6 +46,26 @@ func TestCommandRange(t *testing.T) {
 	out, errs, code = terse(t, s, "conversions", short, "--by", "link", "--metric", "revenue", "--currency", "jpy")
 	if code != 0 || strings.Count(out, " 1,999 ") != 2 || !strings.Contains(out, "new customers                   1\n") {
 		t.Errorf("conversions: exit %d, %s%s", code, out, errs)
+	}
+	for _, args := range [][]string{
+		{"stats", "--compare", "custom", "--compare-from", "2026-01-01", "--compare-to", "2026-01-31", "--interval", "day", "--metric", "visitors", "--by", "bot", "--heatmap"},
+		{"stats", "--compare", "previous", "--by", "outcome"},
+		{"export", "clicks", "--raw-csv"},
+	} {
+		if out, errs, code := terse(t, s, args...); code != 0 || strings.Count(out, "\n") < 4 {
+			t.Errorf("%v: exit %d, %s%s", args, code, out, errs)
+		}
+	}
+	out, errs, code = terse(t, s, "export", "clicks", "--job", "--raw-csv")
+	if code != 0 {
+		t.Fatalf("export clicks --job: exit %d, %s", code, errs)
+	}
+	id := strings.TrimSpace(out)
+	if out, errs, code := terse(t, s, "export", "cancel", id); code != 0 || out != "deleted "+id+"\n" {
+		t.Errorf("export cancel: exit %d, %s%s", code, out, errs)
+	}
+	if out, errs, code := terse(t, s, "export", "list"); code != 0 || strings.Contains(out, id) {
+		t.Errorf("export list: exit %d, %s%s", code, out, errs)
 	}
 	// At any time of the day at least one of these zones has another date than UTC.
 	for _, zone := range []string{"UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago"} {

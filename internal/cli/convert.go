@@ -13,7 +13,7 @@ type convertCmd struct {
 	Customer string            `help:"Your own name of the customer." placeholder:"ID"`
 	Kind     string            `help:"lead, sale or custom." enum:"lead,sale,custom" required:""`
 	Name     string            `help:"What happened; required for custom." placeholder:"TEXT"`
-	Amount   int64             `help:"Minor units such as cents; less than 0 is a refund." placeholder:"N"`
+	Amount   int64             `help:"Minor units: 1999 is 19.99 EUR and 1,999 JPY; less than 0 is a refund." placeholder:"N"`
 	Currency string            `help:"Such as EUR; required with --amount." placeholder:"CODE"`
 	Invoice  string            `help:"Invoice; the same one is never recorded twice." placeholder:"ID"`
 	At       string            `help:"When it happened: a time, a date or a duration ago (36h, 7d); now without it." placeholder:"WHEN"`
