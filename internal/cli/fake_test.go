@@ -218,7 +218,8 @@ func newFakePlane() *fakePlane {
 		return answer(w, status, conv)
 	})
 	handle("GET /api/v1/clicks/live", f.live)
-	f.Server = httptest.NewServer(mux)
+	f.Server = httptest.NewUnstartedServer(mux) // before a request reads its URL
+	f.Start()
 	return f
 }
 
