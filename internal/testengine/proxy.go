@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"sync"
 	"testing"
+	"time"
 )
 
 // Proxy stands between a client and a server, and fails connections at chosen places, which a proxy that
@@ -20,6 +21,7 @@ type Proxy struct {
 	conns map[net.Conn]struct{}
 	stall chan struct{} // not nil: nothing passes until it is closed
 	down  bool          // connections are refused
+	delay time.Duration // of what the server sends
 	// cutAt ends the connection on which a message from the client contains it: before the message
 	// is passed on, or before its answer is.
 	cutAt     []byte
@@ -91,7 +93,7 @@ func (p *Proxy) forward(from, to net.Conn, deaf chan struct{}, asks bool) {
 			return
 		}
 		p.mu.Lock()
-		stall, hit := p.stall, asks && p.cutAt != nil && bytes.Contains(buf[:n], p.cutAt)
+		stall, delay, hit := p.stall, p.delay, asks && p.cutAt != nil && bytes.Contains(buf[:n], p.cutAt)
 		answer := p.cutAnswer
 		if hit {
 			p.cutAt = nil
@@ -99,6 +101,9 @@ func (p *Proxy) forward(from, to net.Conn, deaf chan struct{}, asks bool) {
 		p.mu.Unlock()
 		if stall != nil {
 			<-stall
+		}
+		if delay > 0 && !asks {
+			<-time.After(delay)
 		}
 		switch {
 		case hit && !answer:
@@ -124,6 +129,13 @@ func (p *Proxy) Cut(at string, answer bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cutAt, p.cutAnswer = []byte(at), answer
+}
+
+// Delay makes whatever the server sends late by d from now on, as a server that is slow.
+func (p *Proxy) Delay(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.delay = d
 }
 
 // Hold lets nothing pass, as a network that drops every packet, until Pass.
