@@ -127,6 +127,7 @@ func (s *server) openLinkCache(o redisbus.Options, secret []byte, hub *changes.H
 // followChanges begins to apply what other nodes write, and to tell them what this one does.
 func (s *server) followChanges() {
 	if hub := s.hub.Load(); hub != nil {
+		s.engine.missed() // of what was written before the hub was made nobody tells
 		hub.Start()
 	}
 	if c := s.linkCache.Load(); c != nil {
@@ -335,6 +336,7 @@ func (t changeTarget) Document(ctx context.Context, w terse.WorkspaceID, kind te
 
 // Everything implements changes.Target.
 func (t changeTarget) Everything(ctx context.Context) error {
+	t.s.engine.missed()
 	if t.s.redirect != nil {
 		t.s.redirect.Doubt()
 	}

@@ -64,7 +64,7 @@ func (s *server) startEdge(ctx context.Context, began time.Time) error {
 	s.onStop("copy", func(context.Context) error { return s.edge.Close() })
 	s.registry.MustRegister(s.edge)
 	s.store, s.late = s.edge, true
-	s.engine = storeEngine{shape: "edge", reads: s.edge, whenDown: api.Degraded, saw: noLink}
+	s.engine = storeEngine{shape: "edge", reads: s.edge, whenDown: api.Degraded, saw: noLink, missed: func() {}}
 	if err := s.edge.Sync(ctx); errors.Is(err, terse.ErrUnavailable) {
 		s.log.Warn("this edge node has nothing yet and the upstream control plane does not answer: waiting for it", "error", err)
 		s.openRooms(false)

@@ -22,6 +22,8 @@ type storeEngine struct {
 	shape string
 	reads terse.Store // what redirects read from
 	saw   func(links.Change)
+	// missed says that changes may have been written of which saw was not told.
+	missed func()
 	// whenDown is the state of a node whose store does not answer. The embedded store is on the
 	// disk of the node: without it the node is of no use. A database may be away for a while: the
 	// node redirects from its memory, and taking it out of rotation would only make it worse.
@@ -35,7 +37,7 @@ type storeEngine struct {
 // openStore opens the engine that the configuration names. A database that does not answer is waited for; meanwhile
 // the redirect plane serves what was kept on disk, if something was.
 func (s *server) openStore(ctx context.Context) error {
-	s.engine.saw = noLink
+	s.engine.saw, s.engine.missed = noLink, func() {}
 	switch s.cfg.Store.Engine {
 	case config.EnginePostgres:
 		return s.openPostgres(ctx)
@@ -83,7 +85,7 @@ func (s *server) openPostgres(ctx context.Context) error {
 	reads := terse.Store(measured)
 	if r := store.Replica(); r != nil {
 		reads = replicaReads{measured, r}
-		s.engine.saw = func(c links.Change) { r.Saw(c.Number, c.Version, c.Deleted) }
+		s.engine.saw, s.engine.missed = func(c links.Change) { r.Saw(c.Number, c.Version, c.Deleted) }, r.Missed
 	}
 	s.engine.feed = store
 	late.open(s.telling(measured), reads)

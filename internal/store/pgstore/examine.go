@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/sleep"
 )
 
 // Finding is something that an administrator should know about the database.
@@ -82,7 +83,7 @@ func Examine(ctx context.Context, o Options) []Finding {
 		add("transactions", false, "%s", text(oldest > feedHeldLong.Seconds(), "one that writes has been open for %v: it holds up changes for caches and analytics", time.Duration(oldest)*time.Second))
 	}
 	if o.ReplicaURL != "" {
-		list = append(list, examineReplica(ctx, &o))
+		list = append(list, examineReplica(ctx, &o, conn, hasSchema))
 	}
 	return list
 }
@@ -96,7 +97,11 @@ func examineConnect(ctx context.Context, o *Options, url string) (*pgx.Conn, err
 	return pgx.ConnectConfig(ctx, pool.Config().ConnConfig.Copy())
 }
 
-func examineReplica(ctx context.Context, o *Options) Finding {
+// examineWait is how long a replica gets to replay what the primary had when it was asked.
+const examineWait = 5 * time.Second
+
+// examineReplica compares the replica with the primary of the connection, which has Terse's tables if tables says so.
+func examineReplica(ctx context.Context, o *Options, primary *pgx.Conn, tables bool) Finding {
 	f := Finding{What: "replica"}
 	conn, err := examineConnect(ctx, o, o.ReplicaURL)
 	if err != nil {
@@ -104,14 +109,31 @@ func examineReplica(ctx context.Context, o *Options) Finding {
 		return f
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	var lag float64
-	switch err := conn.QueryRow(ctx, lagQuery).Scan(&lag); {
-	case err != nil:
-		f.Text = fmt.Sprintf("it does not say how far it is behind: %v", err)
-	case lag >= 1e9:
-		f.Text = "it is not connected to its primary"
-	case lag > maxLag.Seconds():
-		f.Text = fmt.Sprintf("it is %v behind, so redirects read from the primary", time.Duration(lag)*time.Second)
+	if !tables {
+		return f
 	}
-	return f
+	m, err := markOf(ctx, primary)
+	if err != nil {
+		f.Text = fmt.Sprintf("the primary does not say where its log ends, so redirects read from it: %v", err)
+		return f
+	}
+	for {
+		lsn, lineage, err := reachedBy(ctx, conn)
+		switch {
+		case err != nil:
+			f.Text = fmt.Sprintf("it does not say how far it is behind, so redirects read from the primary: %v", err)
+		case m.lineage != "" && lineage != "" && m.lineage != lineage:
+			f.Text = fmt.Sprintf("it has another history (%s) than the primary (%s), so redirects read from the primary", lineage, m.lineage)
+		case lsn >= m.lsn:
+			return f
+		case time.Since(m.at) > examineWait:
+			f.Text = fmt.Sprintf("it did not reach in %v what the primary had: redirects read from the primary while it is more than %v behind", examineWait, maxLag)
+		default:
+			if sleep.For(ctx, 100*time.Millisecond) == nil {
+				continue
+			}
+			f.Text = "it is behind, and there was no time to wait for it"
+		}
+		return f
+	}
 }

@@ -1,6 +1,10 @@
 package pgstore
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // Collector returns the store's metrics for Prometheus.
 func (s *Store) Collector() prometheus.Collector { return &collector{s} }
@@ -20,12 +24,15 @@ var (
 	descBusy    = describe("connections_busy", "Connections to the primary that are in use.")
 	descWaits   = describe("connection_waits_total", "Calls that had to wait for a connection.")
 	descReplica = describe("replica_usable", "1 if redirects read from the replica now.")
+	descBehind  = describe("replica_behind_seconds", "For how long the replica may not have what was committed on the primary, as measured every second; absent while nothing is known of it.")
+	descServed  = describe("replica_reads_total", "Reads that the replica answered; the primary was asked for all others.")
+	descMissed  = describe("replica_unanswered_total", "Reads that the replica did not answer within a third of their time, or with an error; the primary was asked then.")
 	descHeld    = describe("feed_held_seconds", "For how long the oldest open transaction of the server that has written is known to hold up the feed of changes; 0 if there is none. Measured every 5 s.")
 )
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descLinks, descCommits, descRetried, descUnknown, descConns, descBusy, descWaits, descReplica, descHeld} {
+	for _, d := range []*prometheus.Desc{descLinks, descCommits, descRetried, descUnknown, descConns, descBusy, descWaits, descReplica, descBehind, descServed, descMissed, descHeld} {
 		ch <- d
 	}
 }
@@ -48,10 +55,16 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	count(descWaits, uint64(st.EmptyAcquireCount()))
 	if r := c.s.replica; r != nil {
 		usable := 0.0
-		if r.usable() {
+		now := time.Now()
+		if r.usable(now) {
 			usable = 1
 		}
 		gauge(descReplica, usable)
+		if behind, known := r.behind(now); known {
+			gauge(descBehind, behind.Seconds())
+		}
+		count(descServed, r.served.Load())
+		count(descMissed, r.unanswered.Load())
 	}
 	if held, known := c.s.held.measured(); known {
 		gauge(descHeld, held.Seconds())
