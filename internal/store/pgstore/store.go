@@ -31,7 +31,8 @@ type Store struct {
 
 var _ terse.Portable = (*Store)(nil)
 
-// Open connects, brings the tables up to date under a lock, and returns the store. It
+// Open connects, brings the tables up to date under a lock, and returns the store. For a change of tables, or for
+// another process that makes one, it waits until ctx ends or the server no longer answers. It
 // returns an error of code unavailable if the server cannot be reached now, and any other if trying again
 // would not help: a wrong URL, tables of a newer Terse.
 func Open(ctx context.Context, o Options) (*Store, error) {
@@ -45,11 +46,13 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{o: o, pool: pool}
-	ctx, cancel := context.WithTimeout(ctx, o.CallTimeout)
-	defer cancel()
 	prepare := s.migrate
 	if o.ReadOnly {
-		prepare = s.requireTables
+		prepare = func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, o.CallTimeout)
+			defer cancel()
+			return s.requireTables(ctx)
+		}
 	}
 	if err := prepare(ctx); err != nil {
 		pool.Close()
