@@ -25,8 +25,6 @@ func (c *Config) checkAnalytics(refuse refuser) {
 		refuse(key, "is missing; analytics.engine is clickhouse and wants clickhouse://user:password@host:9000/database")
 	case !c.Clicks.Enabled:
 		refuse("analytics.engine", "is clickhouse, but clicks.enabled is false: there is nothing to count")
-	case c.Record.Store == RecordS3:
-		refuse("record.store", "is s3, but analytics.engine is clickhouse, which keeps no record: leave it local")
 	default:
 		checkClickHouseURL(key, a.ClickHouse.URL, refuse)
 	}

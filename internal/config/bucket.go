@@ -16,8 +16,8 @@ func (c *Config) checkBuckets(refuse refuser) {
 		if r.S3.Bucket == "" {
 			refuse("record.s3.bucket", "is missing; record.store is s3")
 		}
-		if !c.Analytics.Enabled || !c.Clicks.Enabled {
-			refuse("record.store", "s3 wants analytics.enabled and clicks.enabled: the analytics engine makes the record")
+		if why := c.whyNoRecord(); why != "" {
+			refuse("record.store", "is s3, but %s", why)
 		}
 		r.S3.check("record.s3", refuse)
 	} else if key := r.S3.anySet(); key != "" {
@@ -33,6 +33,22 @@ func (c *Config) checkBuckets(refuse refuser) {
 	if r.Store == RecordS3 && r.S3.Bucket == e.Bucket && r.S3.Endpoint == e.Endpoint && nested(r.S3.Prefix, e.Prefix) {
 		refuse("exports.s3.prefix", "exports and the record would lie in one folder of the bucket %s; give them different prefixes", e.Bucket)
 	}
+}
+
+// whyNoRecord says why this process makes no record of clicks; "" if it does. It is asked of every process, those that never reach their
+// analytics engine too: a bucket that stays empty is noticed when it is needed.
+func (c *Config) whyNoRecord() string {
+	switch a := &c.Analytics; {
+	case c.Upstream != "":
+		return "an edge node (upstream) sends its clicks to its control plane, which makes the record: leave it local"
+	case !a.Enabled || !c.Clicks.Enabled:
+		return "analytics.enabled or clicks.enabled is false: the analytics engine makes the record of clicks"
+	case a.Engine == EngineClickHouse:
+		return "analytics.engine is clickhouse, which keeps no record: leave it local"
+	case !c.Has(RoleRedirect) && !c.Has(RoleControl):
+		return "a process without the roles redirect and control runs no analytics engine of its own: leave it local"
+	}
+	return ""
 }
 
 // nested reports whether one folder lies in the other.

@@ -16,12 +16,17 @@ func TestBuckets(t *testing.T) {
 		f(&s)
 		return s
 	}
+	clickHouse := func(c *Config) {
+		c.Store.Engine, c.Store.Postgres.URL, c.Redis.URL = EnginePostgres, "postgres://terse@db/terse", "redis://cache:6379"
+		c.Analytics.Engine, c.Analytics.ClickHouse.URL = EngineClickHouse, "clickhouse://terse@ch:9000/terse"
+	}
 	for _, c := range []struct {
 		name      string
 		store     string
 		record    S3
 		exports   S3
-		off       bool   // analytics
+		off       bool // analytics
+		set       func(*Config)
 		key, want string // "" for none
 	}{
 		{name: "local", store: RecordLocal},
@@ -38,6 +43,19 @@ func TestBuckets(t *testing.T) {
 		{name: "a password in the URL", store: RecordS3, record: with(func(s *S3) { s.Endpoint = "https://a:hunter2@s3.example.com" }), key: "record.s3.endpoint", want: "not a URL"},
 		{name: "a prefix that climbs", store: RecordS3, record: with(func(s *S3) { s.Prefix = "a/../b" }), key: "record.s3.prefix", want: "not the beginning"},
 		{name: "no analytics", store: RecordS3, record: full, off: true, key: "record.store", want: "analytics.enabled"},
+		{name: "clickhouse", store: RecordS3, record: full, set: clickHouse, key: "record.store", want: "keeps no record"},
+		{name: "clickhouse through Redis, without its address", store: RecordS3, record: full, set: func(c *Config) {
+			clickHouse(c)
+			c.Role, c.Redis.ClickStreams, c.Analytics.ClickHouse.URL = []string{RoleRedirect}, true, ""
+		}, key: "record.store", want: "keeps no record"},
+		{name: "a bucket beside clickhouse", store: RecordLocal, record: S3{Bucket: "clicks"}, set: clickHouse, key: "record.s3.bucket", want: "record.store is local"},
+		{name: "an edge node", store: RecordS3, record: full, set: func(c *Config) {
+			c.Upstream, c.UpstreamKey, c.Role = "https://control.example.com", "key", []string{RoleRedirect}
+		}, key: "record.store", want: "sends its clicks to its control plane"},
+		{name: "a worker", store: RecordS3, record: full, set: func(c *Config) {
+			clickHouse(c)
+			c.Role, c.Analytics = []string{RoleWorker}, Default(16<<30).Analytics
+		}, key: "record.store", want: "no analytics engine of its own"},
 		{name: "one place for both", store: RecordS3, record: full, exports: with(func(s *S3) { s.Prefix = "/a/" }), key: "exports.s3.prefix", want: "different prefixes"},
 		{name: "another store", store: "gcs", key: "record.store", want: "not one of"},
 	} {
@@ -45,6 +63,9 @@ func TestBuckets(t *testing.T) {
 			t.Parallel()
 			cfg := Default(16 << 30)
 			cfg.Record, cfg.Exports.S3, cfg.Analytics.Enabled = Record{Store: c.store, S3: c.record}, c.exports, !c.off
+			if c.set != nil {
+				c.set(cfg)
+			}
 			problems := cfg.Validate(16 << 30)
 			if c.want == "" {
 				if len(problems) > 0 {
