@@ -11,7 +11,8 @@ type Node struct {
 	ID              string    `json:"id"`
 	Name            string    `json:"name"`
 	Roles           []string  `json:"roles"`
-	State           string    `json:"state"` // alive or dead
+	State           string    `json:"state"`              // alive or dead
+	Analytics       string    `json:"analytics,omitzero"` // the engine that it counts clicks with, or asks; "": none, or an older version
 	Version         string    `json:"version"`
 	RedirectAddress string    `json:"redirect_address,omitzero"` // for the owner key
 	ControlAddress  string    `json:"control_address,omitzero"`

@@ -20,6 +20,7 @@ type Node struct {
 	Name            string    `json:"name"`
 	Roles           []string  `json:"roles"`
 	State           string    `json:"state" enum:"alive,dead" doc:"dead: three heartbeats were missed. After a day a dead node is gone."`
+	Analytics       string    `json:"analytics,omitempty" doc:"The engine that it counts clicks with, or asks: duckdb has those of its own process alone. Absent: none, or an older version."`
 	Version         string    `json:"version"`
 	RedirectAddress string    `json:"redirect_address,omitempty" doc:"Where its redirect plane listens."`
 	ControlAddress  string    `json:"control_address,omitempty" doc:"Where its control plane listens."`
@@ -46,7 +47,7 @@ func (s *Server) listNodes(ctx context.Context, c *call, _ *struct{}) (*listOutp
 	for i := range seen {
 		n := &seen[i]
 		out.Body.Data[i] = Node{
-			ID: n.ID, Name: n.Name, Roles: n.Roles, State: string(n.State), Version: n.Version, StartedAt: n.StartedAt.Time(), SeenAt: n.SeenAt.Time(), Self: n.Self,
+			ID: n.ID, Name: n.Name, Roles: n.Roles, State: string(n.State), Analytics: n.Analytics, Version: n.Version, StartedAt: n.StartedAt.Time(), SeenAt: n.SeenAt.Time(), Self: n.Self,
 		}
 		if c.who.Owner { // the machines of the operator are no business of a workspace
 			out.Body.Data[i].RedirectAddress, out.Body.Data[i].ControlAddress, out.Body.Data[i].URL = n.RedirectAddr, n.ControlAddr, n.URL

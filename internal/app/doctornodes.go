@@ -49,7 +49,22 @@ func (d *doctor) nodes(ctx context.Context) {
 		return
 	}
 	d.otherNodes(ctx, self, list)
+	d.counts(self, list)
 	d.waitingJobs(ctx, store, list)
+}
+
+// counts says whether nodes count clicks apart.
+func (d *doctor) counts(self string, list []nodes.Seen) {
+	cfg := forShipping(d.cfg)
+	me := nodes.Node{ID: self, Name: "this node", Roles: cfg.Role, Analytics: engineOf(cfg)}
+	if i := slices.IndexFunc(list, func(n nodes.Seen) bool { return n.ID == self }); i >= 0 {
+		me.Name = list[i].Name
+	}
+	if me.Analytics == "" {
+		return
+	}
+	others := slices.DeleteFunc(slices.Clone(list), func(n nodes.Seen) bool { return n.ID == self })
+	d.add("analytics of all nodes", false, countsApart(&me, others))
 }
 
 // waitingJobs says which jobs wait for nodes that are not there.

@@ -41,7 +41,7 @@ func (s *server) openNodes() error {
 	if err != nil {
 		return err
 	}
-	self := nodes.Node{ID: id, Name: s.nodeName(id), Roles: s.cfg.Role, Version: s.o.Version, StartedAt: s.clock()}
+	self := nodes.Node{ID: id, Name: s.nodeName(id), Roles: s.cfg.Role, Analytics: engineOf(s.cfg), Version: s.o.Version, StartedAt: s.clock()}
 	if s.redirectLn != nil {
 		self.RedirectAddr = s.redirectLn.Addr().String()
 	}
@@ -58,6 +58,9 @@ func (s *server) openNodes() error {
 	s.locks = fence.New(fence.Options{Store: s.store, Alone: alone, Holder: id, Log: s.log})
 	s.registry.MustRegister(s.nodes, s.locks)
 	s.runUntilStop("heartbeats", s.nodes.Run)
+	if !alone {
+		s.warnOfCounts(self)
+	}
 	if self.ControlAddr != "" && !alone && self.URL == "" {
 		s.log.Warn("other nodes cannot ask this one for its jobs and files: node_url is not set, and control_addr is no address of a network", "control_addr", self.ControlAddr)
 	}

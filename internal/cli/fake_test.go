@@ -109,7 +109,8 @@ func newFakePlane() *fakePlane {
 	handle("GET /api/v1/nodes", func(w http.ResponseWriter, _ *http.Request) error {
 		return answer(w, 200, dataOf([]*client.Node{
 			{ID: "a-1", Name: "edge", Roles: []string{"redirect"}, State: "dead", Version: "v1", RedirectAddress: "10.0.0.1:80", ControlAddress: "10.0.0.1:81", StartedAt: fakeTime, SeenAt: fakeTime},
-			{ID: "b-1", Name: "main", Roles: []string{"control", "worker"}, State: "alive", Version: "v2", StartedAt: fakeTime, SeenAt: fakeTime, Self: true},
+			{ID: "b-1", Name: "main", Roles: []string{"control", "worker"}, State: "alive", Version: "v2", Analytics: "clickhouse", StartedAt: fakeTime, SeenAt: fakeTime, Self: true},
+			{ID: "c-1", Name: "paris", Roles: []string{"redirect"}, State: "alive", Version: "v2", Analytics: "duckdb", StartedAt: fakeTime, SeenAt: fakeTime},
 		}))
 	})
 	handle("GET /api/v1/whoami", func(w http.ResponseWriter, r *http.Request) error {

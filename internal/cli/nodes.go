@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/terselink/terse/internal/nodes"
 )
 
 type nodesCmd struct{}
@@ -14,6 +16,7 @@ func (nodesCmd) Run(s *session) error {
 		return err
 	}
 	var t *table
+	var living []nodes.Node
 	if !s.g.JSON {
 		t = s.table("NAME", "ROLES", "STATE", "VERSION", "UPTIME", "LAST SEEN")
 	}
@@ -27,6 +30,7 @@ func (nodesCmd) Run(s *session) error {
 			}
 			continue
 		}
+		living = appendLiving(living, n)
 		name, now := n.Name, s.Now()
 		if n.Self {
 			name += " *"
@@ -40,7 +44,13 @@ func (nodesCmd) Run(s *session) error {
 	if t == nil {
 		return nil
 	}
-	return t.flush()
+	if err := t.flush(); err != nil {
+		return err
+	}
+	if text := nodes.CountsApart(living); text != "" {
+		fmt.Fprintf(s.Stderr, "warning: %s\n", text)
+	}
+	return nil
 }
 
 // age writes how long something took in its two largest units; less than nothing, which clocks of two machines can make of it, is 0s.

@@ -32,7 +32,8 @@ type Node struct {
 	Roles        []string     `json:"roles"`
 	RedirectAddr string       `json:"redirect_addr,omitzero"` // "" without the role
 	ControlAddr  string       `json:"control_addr,omitzero"`
-	URL          string       `json:"url,omitzero"` // where other nodes reach its control plane; "": nowhere
+	URL          string       `json:"url,omitzero"`       // where other nodes reach its control plane; "": nowhere
+	Analytics    string       `json:"analytics,omitzero"` // the engine that it counts clicks with or asks; "": none, or an older version
 	Version      string       `json:"version"`
 	StartedAt    terse.Millis `json:"started_at"`
 }
