@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"net/netip"
 	"reflect"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -96,19 +97,20 @@ const (
 // Server is the control plane's handler. It is also a prometheus.Collector of its
 // own metrics.
 type Server struct {
-	o          Options
-	mux        *http.ServeMux
-	huma       huma.API
-	operations map[string]*operation
-	idem       *idempotency
-	failures   *limit.Table
-	origins    *http.CrossOriginProtection
-	metrics    *metrics
-	openAPI    []byte
-	docs       []byte
-	docsCSP    string
-	nothing    string        // is said of a path that there is not
-	requests   atomic.Uint64 // for the sampled access log
+	o           Options
+	mux         *http.ServeMux
+	huma        huma.API
+	operations  map[string]*operation
+	idem        *idempotency
+	failures    *limit.Table
+	noInboxOnce sync.Once
+	origins     *http.CrossOriginProtection
+	metrics     *metrics
+	openAPI     []byte
+	docs        []byte
+	docsCSP     string
+	nothing     string        // is said of a path that there is not
+	requests    atomic.Uint64 // for the sampled access log
 
 	conversions *conversions.Service
 	shares      *shares.Service

@@ -365,7 +365,7 @@ func (s *Server) putEdgeClaim(ctx context.Context, _ *call, in *struct {
 func (s *Server) edgeSalts(_ context.Context, _ *call, _ *struct{}) (*struct{ Body wire.EdgeSalts }, error) {
 	out := &struct{ Body wire.EdgeSalts }{wire.EdgeSalts{Salts: map[string][]byte{}}}
 	if s.o.Edge.Salts == nil {
-		return nil, errNoInbox()
+		return nil, s.noInbox()
 	}
 	for day, salt := range s.o.Edge.Salts() {
 		out.Body.Salts[day] = salt[:]
@@ -373,7 +373,11 @@ func (s *Server) edgeSalts(_ context.Context, _ *call, _ *struct{}) (*struct{ Bo
 	return out, nil
 }
 
-func errNoInbox() error {
+// noInbox refuses the clicks of an edge. The operator of this side learns of it, too, once: those of the edge only see clicks that wait.
+func (s *Server) noInbox() error {
+	s.noInboxOnce.Do(func() {
+		s.o.Log.Warn("an edge node has clicks for this node, which takes none: it has the role control without redirect, or clicks.enabled is false; they wait on the disk of the edge (docs/edge.md)")
+	})
 	return &terse.Error{
 		Code: terse.CodeUnavailable, Reason: "clicks_disabled", Message: "this server records no clicks; edge nodes need one with the roles redirect and control",
 	}
@@ -383,7 +387,7 @@ func (s *Server) edgeClicks(_ context.Context, _ *call, in *struct {
 	Edge string `query:"edge" required:"true"`
 }) (*struct{ Body wire.EdgeClicks }, error) {
 	if s.o.Edge.Inbox == nil {
-		return nil, errNoInbox()
+		return nil, s.noInbox()
 	}
 	p, err := s.o.Edge.Inbox.Position(in.Edge)
 	if err != nil {
@@ -395,7 +399,7 @@ func (s *Server) edgeClicks(_ context.Context, _ *call, in *struct {
 func (s *Server) appendEdgeClicks(w http.ResponseWriter, r *http.Request) error {
 	in := s.o.Edge.Inbox
 	if in == nil {
-		return errNoInbox()
+		return s.noInbox()
 	}
 	q := r.URL.Query()
 	if name := q.Get("receiver"); name != in.Receiver() {

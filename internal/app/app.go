@@ -281,6 +281,7 @@ func (s *server) start(ctx context.Context) error {
 		s.startJobs(linkService, authService)
 		s.startFacts()
 	}
+	s.warnOfEdges()
 	s.startExports()
 	s.startRetention(authService)
 	if s.live != nil { // before the planes: its streams would hold them open

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/auth"
 	"github.com/terselink/terse/internal/config"
 	"github.com/terselink/terse/internal/jobs"
 	"github.com/terselink/terse/internal/nodes"
@@ -50,6 +51,7 @@ func (d *doctor) nodes(ctx context.Context) {
 	}
 	d.otherNodes(ctx, self, list)
 	d.counts(self, list)
+	d.edges(ctx, store, list)
 	d.waitingJobs(ctx, store, list)
 }
 
@@ -65,6 +67,24 @@ func (d *doctor) counts(self string, list []nodes.Seen) {
 	}
 	others := slices.DeleteFunc(slices.Clone(list), func(n nodes.Seen) bool { return n.ID == self })
 	d.add("analytics of all nodes", false, countsApart(&me, others))
+}
+
+// edges says whether edge nodes have somebody who takes their clicks, if this node does not.
+func (d *doctor) edges(ctx context.Context, store terse.Store, list []nodes.Seen) {
+	why := takesNoEdges(d.cfg)
+	if why == "" {
+		return
+	}
+	const what = "clicks of edge nodes"
+	k, err := auth.EdgeKey(ctx, store, terse.MillisOf(time.Now()))
+	switch {
+	case errors.Is(err, terse.ErrNotFound):
+		d.add(what, false, "")
+	case err != nil:
+		d.add(what, false, fmt.Sprintf("whether there are any cannot be seen: %v", err))
+	default:
+		d.add(what, !slices.ContainsFunc(list, takesEdges), noEdgeClicks(why, &k, list))
+	}
 }
 
 // waitingJobs says which jobs wait for nodes that are not there.
