@@ -156,7 +156,7 @@ func (p copyPlace) open(ctx context.Context, cfg *config.Config, source bool, lo
 		}
 		return s, nil
 	case config.EngineDynamoDB:
-		return p.openDynamoDB(ctx, cfg, log, lost)
+		return p.openDynamoDB(ctx, cfg, source, log, lost)
 	}
 	dir := filepath.Join(p.at, storeDir)
 	if source {
@@ -167,13 +167,14 @@ func (p copyPlace) open(ctx context.Context, cfg *config.Config, source bool, lo
 	return pebblestore.Open(dir, pebblestore.Options{CacheBytes: int64(cfg.Store.CacheBytes), ReadOnly: source, MaintainEvery: -1, Log: log})
 }
 
-func (p copyPlace) openDynamoDB(ctx context.Context, cfg *config.Config, log *slog.Logger, lost context.CancelCauseFunc) (terse.Portable, error) {
+func (p copyPlace) openDynamoDB(ctx context.Context, cfg *config.Config, source bool, log *slog.Logger, lost context.CancelCauseFunc) (terse.Portable, error) {
 	aws, err := dynamostore.LoadConfig(ctx, p.region)
 	if err != nil {
 		return nil, err
 	}
 	o := dynamostore.Options{
-		Table: p.at, Config: aws, Endpoint: p.endpoint, MaxConcurrency: cfg.Store.DynamoDB.MaxConcurrency, KeepExpired: cfg.Store.DynamoDB.KeepExpired, MaintainEvery: -1, Log: log,
+		Table: p.at, Config: aws, Endpoint: p.endpoint, MaxConcurrency: cfg.Store.DynamoDB.MaxConcurrency, KeepExpired: cfg.Store.DynamoDB.KeepExpired,
+		ReadOnly: source, MaintainEvery: -1, Log: log,
 	}
 	if o.KeepExpired == 0 {
 		o.KeepExpired = time.Nanosecond // 0 means the default there

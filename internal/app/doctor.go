@@ -276,18 +276,13 @@ const tableRetry = 3 * time.Second
 func (d *doctor) table(ctx context.Context) {
 	t := d.cfg.Store.DynamoDB
 	cfg, err := dynamostore.LoadConfig(ctx, t.Region)
-	if err == nil {
-		var s *dynamostore.Store
-		s, err = dynamostore.Open(ctx, dynamostore.Options{Table: t.Table, Config: cfg, Endpoint: t.Endpoint, RetryFor: tableRetry})
-		if err == nil {
-			err = errors.Join(s.Ping(ctx), s.Close())
-		}
-	}
-	text := ""
 	if err != nil {
-		text = fmt.Sprintf("table %s: %v", t.Table, err)
+		d.add("store: table", true, fmt.Sprintf("table %s: %v", t.Table, err))
+		return
 	}
-	d.add("store: table", true, text)
+	for _, f := range dynamostore.Examine(ctx, dynamostore.Options{Table: t.Table, Config: cfg, Endpoint: t.Endpoint, RetryFor: tableRetry}) {
+		d.add("store: "+f.What, f.Bad, f.Text)
+	}
 }
 
 // embedded looks at the store in the data folder, which one process uses.

@@ -170,7 +170,7 @@ func (d *doctor) readStore(ctx context.Context) (terse.Store, error) {
 		if err != nil {
 			return nil, err
 		}
-		return dynamostore.Open(ctx, dynamostore.Options{Table: t.Table, Config: cfg, Endpoint: t.Endpoint, RetryFor: tableRetry})
+		return dynamostore.Open(ctx, dynamostore.Options{Table: t.Table, Config: cfg, Endpoint: t.Endpoint, RetryFor: tableRetry, ReadOnly: true})
 	}
 	p := d.cfg.Store.Postgres
 	return pgstore.Open(ctx, pgstore.Options{URL: p.URL.Reveal(), MaxConns: 1, Pooler: p.Pooler, ReadOnly: true, MaintainEvery: -1})

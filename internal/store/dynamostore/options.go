@@ -38,6 +38,9 @@ type Options struct {
 	// MaintainEvery is the pause between rounds of background work: forgetting old changes,
 	// clearing up after dead processes. 0 means an hour; negative means none.
 	MaintainEvery time.Duration
+	// ReadOnly says that nobody will write through the store, but for its claim: opening it changes nothing, and there is
+	// no background work. Without it a store forgets old changes before it draws its first number of the feed.
+	ReadOnly bool
 	// Clock dates changes. nil means the system's clock.
 	Clock func() terse.Millis
 	// Log receives what happens in the background. nil discards it.

@@ -102,15 +102,13 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, terse.Invalid("store.dynamodb.bulk_shards", "must be a power of two up to %d", maxShards)
 	}
 	o.setDefaults()
-	s := &Store{
-		opts: o, db: Client(o.Config, o.Endpoint), limit: newLimiter(o.MaxConcurrency, time.Now),
-		lost: make(chan struct{}), run: newToken(), releaseFor: releaseTimeout,
-	}
-	s.base, s.cancel = context.WithCancel(context.Background())
-	s.feed.s = s
+	s := newStore(o)
 	if err := s.Ping(ctx); err != nil {
 		s.cancel()
 		return nil, err
+	}
+	if o.ReadOnly {
+		return s, nil
 	}
 	if err := s.moveFloor(ctx); err != nil {
 		s.cancel()
@@ -120,6 +118,17 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		s.goBackground(s.maintain)
 	}
 	return s, nil
+}
+
+// newStore returns a store of which nothing runs yet. The options are complete.
+func newStore(o Options) *Store {
+	s := &Store{
+		opts: o, db: Client(o.Config, o.Endpoint), limit: newLimiter(o.MaxConcurrency, time.Now),
+		lost: make(chan struct{}), run: newToken(), releaseFor: releaseTimeout,
+	}
+	s.base, s.cancel = context.WithCancel(context.Background())
+	s.feed.s = s
+	return s
 }
 
 // goBackground runs f until it ends; Close waits for it. After Close it does nothing.
