@@ -138,6 +138,27 @@ func (d *doctor) redis(ctx context.Context) {
 	if r.ClickStreams {
 		d.clickStreams(ctx)
 	}
+	d.redisRights(ctx)
+}
+
+// redisRights tries what the settings want of the server beside messages.
+func (d *doctor) redisRights(ctx context.Context) {
+	r := d.cfg.Redis
+	lacks, err := redisbus.CheckRights(ctx, busOptions(d.cfg, "doctor"), redisbus.Needs{Jobs: d.cfg.Has(config.RoleWorker), LinkCache: r.LinkCache, ClickStreams: r.ClickStreams})
+	if err != nil {
+		d.add("redis: rights", false, fmt.Sprintf("they cannot be seen: %v", err))
+		return
+	}
+	without := map[string]string{
+		"jobs": "each node runs its jobs alone", "link cache": "links are asked of the database", "click streams": "clicks wait in the spools, or what was counted stays in Redis",
+	}
+	for _, l := range lacks {
+		text := l.Text
+		if text != "" {
+			text += fmt.Sprintf(" (docs/redis.md): %s until it may", without[l.Part])
+		}
+		d.add("redis: rights for "+l.Part, l.Part == "click streams", text)
+	}
 }
 
 // clickStreams looks whether clicks can go through the server.

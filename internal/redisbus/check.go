@@ -40,7 +40,43 @@ func Check(ctx context.Context, o Options) (found string, err error) {
 	if err := b.Publish(call, nil); err != nil { // an empty message is ignored by every node
 		return "", inWords(err)
 	}
-	return fmt.Sprintf("it answers within %v", max(time.Since(began).Round(10*time.Microsecond), 10*time.Microsecond)), nil
+	took := time.Since(began)
+	if err := b.trySubscribe(ctx, c); err != nil {
+		return "", inWords(err)
+	}
+	return fmt.Sprintf("it answers within %v", max(took.Round(10*time.Microsecond), 10*time.Microsecond)), nil
+}
+
+// trySubscribe listens to the channel, and goes away at once.
+func (b *Bus) trySubscribe(ctx context.Context, c rueidis.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, ioWithin)
+	defer cancel()
+	d, release := c.Dedicate()
+	defer release()
+	defer d.Close()
+	heard := make(chan struct{}, 1)
+	ended := d.SetPubSubHooks(rueidis.PubSubHooks{
+		OnMessage: func(rueidis.PubSubMessage) {},
+		OnSubscription: func(s rueidis.PubSubSubscription) {
+			if s.Kind == "subscribe" {
+				heard <- struct{}{}
+			}
+		},
+	})
+	if err := d.Do(ctx, d.B().Subscribe().Channel(b.channel).Build()).Error(); err != nil {
+		return err
+	}
+	select {
+	case <-heard:
+		return nil
+	case err := <-ended:
+		if err == nil {
+			err = errSubscription
+		}
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // inWords says what an error of the server means.
@@ -54,7 +90,7 @@ func inWords(err error) error {
 		case "NOAUTH":
 			text = "the server wants a password: redis://user:password@host:port/0"
 		case "NOPERM":
-			text = "the user may not do what is needed: SUBSCRIBE, PUBLISH and PING on the channel of redis.prefix"
+			text = "the user may not do what is needed: SUBSCRIBE, PUBLISH and PING on channels that begin with redis.prefix"
 		case "LOADING":
 			text = "the server is still loading its data"
 		}
