@@ -90,8 +90,9 @@ type Summary struct {
 	Outcomes     map[string]int64 `json:"outcomes"`       // all decisions
 	LagMS        int64            `json:"lag_ms"`         // clicks older than this are counted
 	Leads        int64            `json:"leads,omitzero"` // conversions of the range
-	Sales        int64            `json:"sales,omitzero"`
-	Revenue      []Amount         `json:"revenue,omitempty"` // of sales
+	Sales        int64            `json:"sales,omitzero"` // without refunds
+	Refunds      int64            `json:"refunds,omitzero"`
+	Revenue      []Amount         `json:"revenue,omitempty"` // of sales less refunds
 	Previous     *Summary         `json:"previous,omitzero"`
 }
 

@@ -42,6 +42,7 @@ type Amount struct {
 	Currency string `json:"currency"`
 	Amount   int64  `json:"amount"`
 	Sales    int64  `json:"sales"`
+	Refunds  int64  `json:"refunds"`
 }
 
 // ConversionReport is what became of clicks. Conversions are those of the range, whenever their clicks were.
@@ -50,7 +51,8 @@ type ConversionReport struct {
 	To                 time.Time      `json:"to"`
 	Clicks             int64          `json:"clicks"`
 	Leads              int64          `json:"leads"`
-	Sales              int64          `json:"sales"`
+	Sales              int64          `json:"sales"` // without refunds
+	Refunds            int64          `json:"refunds"`
 	Customs            int64          `json:"customs"`
 	LeadClicks         int64          `json:"lead_clicks"` // clicks that led to a lead
 	SaleClicks         int64          `json:"sale_clicks"`
@@ -68,6 +70,7 @@ type ConversionsBy struct {
 		Label   string `json:"label,omitzero"`
 		Leads   int64  `json:"leads"`
 		Sales   int64  `json:"sales"`
+		Refunds int64  `json:"refunds"`
 		Customs int64  `json:"customs"`
 		Revenue int64  `json:"revenue"` // in Query.Currency
 	} `json:"data"`

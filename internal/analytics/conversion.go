@@ -58,14 +58,15 @@ type Conversion struct {
 // range, whenever their clicks were.
 type Funnel struct {
 	Leads   int64 `json:"leads"` // conversions
-	Sales   int64 `json:"sales"`
+	Sales   int64 `json:"sales"` // without refunds
+	Refunds int64 `json:"refunds"`
 	Customs int64 `json:"customs"`
 	// LeadClicks and SaleClicks count a click once, however many conversions it led to; a
-	// conversion without a click counts its customer.
+	// conversion without a click counts its customer. Refunds count for neither.
 	LeadClicks int64    `json:"lead_clicks"`
 	SaleClicks int64    `json:"sale_clicks"`
-	Revenue    []Amount `json:"revenue"` // of sales, by currency in alphabetical order
-	// Customers with a sale in the range: whose first one it is, and who had bought before.
+	Revenue    []Amount `json:"revenue"` // of sales less refunds, by currency in alphabetical order
+	// Customers with a sale in the range: whose first one it is, and who had bought before. A refund is no sale.
 	NewCustomers       int64 `json:"new_customers"`
 	ReturningCustomers int64 `json:"returning_customers"`
 	// Pending conversions of the range wait for their click; scope and filters do not matter for them.
@@ -75,8 +76,9 @@ type Funnel struct {
 // Amount is money of one currency.
 type Amount struct {
 	Currency string `json:"currency"`
-	Amount   int64  `json:"amount"` // minor units
+	Amount   int64  `json:"amount"` // minor units, of sales less refunds
 	Sales    int64  `json:"sales"`
+	Refunds  int64  `json:"refunds"`
 }
 
 // ConversionBreakdown is the conversions of a range by one dimension, in descending order of the
@@ -93,10 +95,14 @@ type ConversionValue struct {
 	Value   string `json:"value"`
 	Label   string `json:"label,omitempty"` // for links: host/code
 	Leads   int64  `json:"leads"`
-	Sales   int64  `json:"sales"`
+	Sales   int64  `json:"sales"` // without refunds
+	Refunds int64  `json:"refunds"`
 	Customs int64  `json:"customs"`
-	Revenue int64  `json:"revenue"` // of sales in Query.Currency, 0 without one
+	Revenue int64  `json:"revenue"` // of sales less refunds in Query.Currency, 0 without one
 }
+
+// Refund reports whether the conversion gives back the money of a sale, or of a part of it. A sale of nothing is none.
+func (c *Conversion) Refund() bool { return c.Kind == Sale && c.Amount < 0 }
 
 // Metric returns the number that the metric orders by.
 func (v *ConversionValue) Metric(m Metric) int64 {

@@ -72,8 +72,9 @@ type Summary struct {
 	Outcomes     map[string]int64 `json:"outcomes" doc:"All decisions, by outcome."`
 	// Conversions are absent for a query about outcomes, which conversions have none of.
 	Leads    *int64             `json:"leads,omitempty" doc:"Conversions of the range; absent for a query that names outcomes."`
-	Sales    *int64             `json:"sales,omitempty"`
-	Revenue  []analytics.Amount `json:"revenue,omitempty" doc:"Of sales, by currency, in minor units."`
+	Sales    *int64             `json:"sales,omitempty" doc:"Without refunds."`
+	Refunds  *int64             `json:"refunds,omitempty"`
+	Revenue  []analytics.Amount `json:"revenue,omitempty" doc:"Of sales less refunds, by currency, in minor units."`
 	LagMs    int64              `json:"lag_ms" doc:"Clicks older than this are counted."`
 	Previous *Summary           `json:"previous,omitempty" doc:"The earlier range, with compare."`
 }
@@ -202,7 +203,7 @@ func (s *Server) summary(ctx context.Context, q analytics.Query) (*Summary, erro
 		if err != nil {
 			return nil, err
 		}
-		out.Leads, out.Sales, out.Revenue = &f.Leads, &f.Sales, f.Revenue
+		out.Leads, out.Sales, out.Refunds, out.Revenue = &f.Leads, &f.Sales, &f.Refunds, f.Revenue
 	}
 	return out, nil
 }

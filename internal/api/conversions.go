@@ -71,12 +71,13 @@ type ConversionReport struct {
 	To                 time.Time          `json:"to"`
 	Clicks             int64              `json:"clicks" doc:"Of the same range, scope and filters."`
 	Leads              int64              `json:"leads"`
-	Sales              int64              `json:"sales"`
+	Sales              int64              `json:"sales" doc:"Without refunds."`
+	Refunds            int64              `json:"refunds" doc:"Sales with an amount below 0."`
 	Customs            int64              `json:"customs"`
 	LeadClicks         int64              `json:"lead_clicks" doc:"Clicks that led to a lead; a conversion without a click counts its customer."`
-	SaleClicks         int64              `json:"sale_clicks" doc:"Clicks that led to a sale."`
-	Revenue            []analytics.Amount `json:"revenue" doc:"Of sales, by currency, in minor units."`
-	NewCustomers       int64              `json:"new_customers" doc:"Customers whose first sale lies in the range."`
+	SaleClicks         int64              `json:"sale_clicks" doc:"Clicks that led to a sale; a refund is none."`
+	Revenue            []analytics.Amount `json:"revenue" doc:"Of sales less refunds, by currency, in minor units."`
+	NewCustomers       int64              `json:"new_customers" doc:"Customers whose first sale lies in the range. A refund makes nobody a customer."`
 	ReturningCustomers int64              `json:"returning_customers"`
 	Pending            int64              `json:"pending" doc:"Conversions of the range whose click has not been found yet; they count nowhere else."`
 	By                 *ConversionsBy     `json:"by,omitempty"`
@@ -147,7 +148,7 @@ func (s *Server) analyticsConversions(ctx context.Context, c *call, in *conversi
 		return nil, err
 	}
 	out := &ConversionReport{
-		From: q.From.Time(), To: q.To.Time(), Clicks: sum.Clicks, Leads: f.Leads, Sales: f.Sales, Customs: f.Customs, LeadClicks: f.LeadClicks, SaleClicks: f.SaleClicks,
+		From: q.From.Time(), To: q.To.Time(), Clicks: sum.Clicks, Leads: f.Leads, Sales: f.Sales, Refunds: f.Refunds, Customs: f.Customs, LeadClicks: f.LeadClicks, SaleClicks: f.SaleClicks,
 		Revenue: amounts(f.Revenue), NewCustomers: f.NewCustomers, ReturningCustomers: f.ReturningCustomers, Pending: f.Pending,
 	}
 	if q.By != "" {

@@ -39,6 +39,13 @@ func (b builder) converted(q analytics.Query) string {
 // who is what a funnel counts once: the click, or the customer where no click is known.
 const who = "if(toString(click_id) = '00000000-0000-0000-0000-000000000000', concat('c', customer_id), toString(click_id))"
 
+// sold and refunded part the rows of kind sale: what is said of sales and customers is said of the first, and
+// revenue is of both.
+const (
+	sold     = "(kind = 1 AND amount >= 0)"
+	refunded = "(kind = 1 AND amount < 0)"
+)
+
 // Funnel implements analytics.Engine.
 func (e *Engine) Funnel(ctx context.Context, q analytics.Query) (analytics.Funnel, error) {
 	q, err := q.Normalize()
@@ -65,26 +72,26 @@ func (e *Engine) funnel(ctx context.Context, q analytics.Query, f *analytics.Fun
 	kind := func(k analytics.ConversionKind) string { return "kind = " + number(k) }
 	count := func(expr string) string { return "toInt64(" + expr + ")" }
 	text := "SELECT " + strings.Join([]string{
-		count("countIf(" + kind(analytics.Lead) + ")"), count("countIf(" + kind(analytics.Sale) + ")"), count("countIf(" + kind(analytics.Custom) + ")"),
-		count("uniqExactIf(" + who + ", " + kind(analytics.Lead) + ")"), count("uniqExactIf(" + who + ", " + kind(analytics.Sale) + ")"),
+		count("countIf(" + kind(analytics.Lead) + ")"), count("countIf(" + sold + ")"), count("countIf(" + refunded + ")"), count("countIf(" + kind(analytics.Custom) + ")"),
+		count("uniqExactIf(" + who + ", " + kind(analytics.Lead) + ")"), count("uniqExactIf(" + who + ", " + sold + ")"),
 	}, ", ") + " FROM " + where
 	if err := e.scanWith(ctx, text, finalSettings, func(r row) error {
-		return r.Scan(&f.Leads, &f.Sales, &f.Customs, &f.LeadClicks, &f.SaleClicks)
+		return r.Scan(&f.Leads, &f.Sales, &f.Refunds, &f.Customs, &f.LeadClicks, &f.SaleClicks)
 	}); err != nil {
 		return err
 	}
-	text = "SELECT currency, toInt64(sum(amount)), toInt64(count()) FROM " + where + " AND currency != '' AND " + kind(analytics.Sale) + " GROUP BY currency ORDER BY currency"
+	text = "SELECT currency, toInt64(sum(amount)), toInt64(countIf(" + sold + ")), toInt64(countIf(" + refunded + ")) FROM " + where + " AND currency != '' AND " + kind(analytics.Sale) + " GROUP BY currency ORDER BY currency"
 	if err := e.scanWith(ctx, text, finalSettings, func(r row) error {
 		var a analytics.Amount
-		err := r.Scan(&a.Currency, &a.Amount, &a.Sales)
+		err := r.Scan(&a.Currency, &a.Amount, &a.Sales, &a.Refunds)
 		f.Revenue = append(f.Revenue, a)
 		return err
 	}); err != nil {
 		return err
 	}
-	firsts := "(SELECT customer_id, min(ts_ms) AS first FROM " + known + " AND pending = 0 AND customer_id != '' AND " + kind(analytics.Sale) + " GROUP BY customer_id)"
+	firsts := "(SELECT customer_id, min(ts_ms) AS first FROM " + known + " AND pending = 0 AND customer_id != '' AND " + sold + " GROUP BY customer_id)"
 	text = fmt.Sprintf("SELECT toInt64(countIf(first >= %d)), toInt64(countIf(first < %d)) FROM (SELECT DISTINCT customer_id FROM %s AND %s AND customer_id != '') ANY INNER JOIN %s USING customer_id",
-		q.From, q.From, where, kind(analytics.Sale), firsts)
+		q.From, q.From, where, sold, firsts)
 	if err := e.scanWith(ctx, text, finalSettings, func(r row) error { return r.Scan(&f.NewCustomers, &f.ReturningCustomers) }); err != nil {
 		return err
 	}
@@ -105,11 +112,11 @@ func (e *Engine) ConversionsBy(ctx context.Context, q analytics.Query) (analytic
 	var b analytics.ConversionBreakdown
 	err = e.ask(ctx, "conversions", func(ctx context.Context) error {
 		b = analytics.ConversionBreakdown{Data: []analytics.ConversionValue{}}
-		text := fmt.Sprintf("SELECT k, l, s, c, m, t FROM (%s) ORDER BY %s DESC, k ASC LIMIT %d", groups, order, q.Limit)
+		text := fmt.Sprintf("SELECT k, l, s, r, c, m, t FROM (%s) ORDER BY %s DESC, k ASC LIMIT %d", groups, order, q.Limit)
 		if err := e.scanWith(ctx, text, finalSettings, func(r row) error {
 			var v analytics.ConversionValue
 			scan := textOrNumber{by: q.By}
-			if err := r.Scan(scan.dst(), &v.Leads, &v.Sales, &v.Customs, &v.Revenue, &v.Label); err != nil {
+			if err := r.Scan(scan.dst(), &v.Leads, &v.Sales, &v.Refunds, &v.Customs, &v.Revenue, &v.Label); err != nil {
 				return err
 			}
 			if v.Value = scan.value(); v.Value == "" {
@@ -135,7 +142,7 @@ func (e *Engine) ConversionsBy(ctx context.Context, q analytics.Query) (analytic
 	return b, nil
 }
 
-// conversionsBy returns the statement that groups conversions, k, l, s, c, m, t, and the column of the metric.
+// conversionsBy returns the statement that groups conversions, k, l, s, r, c, m, t, and the column of the metric.
 func (b builder) conversionsBy(q analytics.Query) (groups, order string) {
 	where := knownConversions(q.Workspace) + " AND " + b.converted(q)
 	source, key, label := where, "k", "''"
@@ -147,7 +154,7 @@ func (b builder) conversionsBy(q analytics.Query) (groups, order string) {
 	default:
 		key = keyOf(q.By)
 	}
-	groups = fmt.Sprintf("SELECT %s AS k, toInt64(countIf(kind = 0)) AS l, toInt64(countIf(kind = 1)) AS s, toInt64(countIf(kind = 2)) AS c, "+
-		"toInt64(sumIf(amount, kind = 1 AND currency = %s)) AS m, %s AS t FROM %s%s GROUP BY k", key, literal(q.Currency), label, source, b.search(q))
+	groups = fmt.Sprintf("SELECT %s AS k, toInt64(countIf(kind = 0)) AS l, toInt64(countIf(%s)) AS s, toInt64(countIf(%s)) AS r, toInt64(countIf(kind = 2)) AS c, "+
+		"toInt64(sumIf(amount, kind = 1 AND currency = %s)) AS m, %s AS t FROM %s%s GROUP BY k", key, sold, refunded, literal(q.Currency), label, source, b.search(q))
 	return groups, map[analytics.Metric]string{analytics.Leads: "l", analytics.Sales: "s", analytics.Customs: "c", analytics.Revenue: "m"}[q.Metric]
 }

@@ -88,6 +88,13 @@ func (s *statement) converted(q analytics.Query) string {
 // who is what a funnel counts once: the click, or the customer where no click is known.
 const who = "CASE WHEN click_id = UUID '00000000-0000-0000-0000-000000000000' THEN 'c' || customer_id ELSE click_id::VARCHAR END"
 
+// sold and refunded part the rows of kind sale: what is said of sales and customers is said of the first, and
+// revenue is of both.
+const (
+	sold     = "(kind = 1 AND amount >= 0)"
+	refunded = "(kind = 1 AND amount < 0)"
+)
+
 // Funnel implements analytics.FactSink.
 func (d *DB) Funnel(ctx context.Context, q analytics.Query) (analytics.Funnel, error) {
 	q, err := q.Normalize()
@@ -101,28 +108,28 @@ func (d *DB) Funnel(ctx context.Context, q analytics.Query) (analytics.Funnel, e
 	var s statement
 	where := s.converted(q)
 	kind := func(k analytics.ConversionKind) string { return "kind = " + number(k) }
-	text := fmt.Sprintf("SELECT count(*) FILTER (%s), count(*) FILTER (%s), count(*) FILTER (%s), count(DISTINCT %s) FILTER (%s), count(DISTINCT %s) FILTER (%s) FROM conversions WHERE %s",
-		kind(analytics.Lead), kind(analytics.Sale), kind(analytics.Custom), who, kind(analytics.Lead), who, kind(analytics.Sale), where)
+	text := fmt.Sprintf("SELECT count(*) FILTER (%s), count(*) FILTER (%s), count(*) FILTER (%s), count(*) FILTER (%s), count(DISTINCT %s) FILTER (%s), count(DISTINCT %s) FILTER (%s) FROM conversions WHERE %s",
+		kind(analytics.Lead), sold, refunded, kind(analytics.Custom), who, kind(analytics.Lead), who, sold, where)
 	err = d.ask(ctx, "funnel", func(ctx context.Context, at *snapshot) error {
 		f.Revenue = []analytics.Amount{}
 		if err := at.scan(ctx, text, func(r *sql.Rows) error {
-			return r.Scan(&f.Leads, &f.Sales, &f.Customs, &f.LeadClicks, &f.SaleClicks)
+			return r.Scan(&f.Leads, &f.Sales, &f.Refunds, &f.Customs, &f.LeadClicks, &f.SaleClicks)
 		}, s.args...); err != nil {
 			return err
 		}
-		text := "SELECT currency, sum(amount)::BIGINT, count(*) FROM conversions WHERE " + where + " AND currency <> '' AND " + kind(analytics.Sale) + " GROUP BY currency ORDER BY currency"
+		text := "SELECT currency, sum(amount)::BIGINT, count(*) FILTER (" + sold + "), count(*) FILTER (" + refunded + ") FROM conversions WHERE " + where + " AND currency <> '' AND " + kind(analytics.Sale) + " GROUP BY currency ORDER BY currency"
 		if err := at.scan(ctx, text, func(r *sql.Rows) error {
 			var a analytics.Amount
-			err := r.Scan(&a.Currency, &a.Amount, &a.Sales)
+			err := r.Scan(&a.Currency, &a.Amount, &a.Sales, &a.Refunds)
 			f.Revenue = append(f.Revenue, a)
 			return err
 		}, s.args...); err != nil {
 			return err
 		}
 		ws := " WHERE workspace_id = " + number(q.Workspace)
-		text = "WITH firsts AS (SELECT customer_id AS customer, min(ts) AS first FROM conversions" + ws + " AND NOT pending AND customer_id <> '' AND " + kind(analytics.Sale) + " GROUP BY customer_id)" +
+		text = "WITH firsts AS (SELECT customer_id AS customer, min(ts) AS first FROM conversions" + ws + " AND NOT pending AND customer_id <> '' AND " + sold + " GROUP BY customer_id)" +
 			" SELECT count(DISTINCT customer) FILTER (first >= " + timestamp(q.From) + "), count(DISTINCT customer) FILTER (first < " + timestamp(q.From) + ")" +
-			" FROM conversions JOIN firsts ON customer = customer_id WHERE " + where + " AND " + kind(analytics.Sale)
+			" FROM conversions JOIN firsts ON customer = customer_id WHERE " + where + " AND " + sold
 		if err := at.scan(ctx, text, func(r *sql.Rows) error { return r.Scan(&f.NewCustomers, &f.ReturningCustomers) }, s.args...); err != nil {
 			return err
 		}
@@ -157,10 +164,10 @@ func (d *DB) ConversionsBy(ctx context.Context, q analytics.Query) (analytics.Co
 	where += s.search(q)
 	currency := s.param(q.Currency)
 	order := map[analytics.Metric]string{analytics.Leads: "l", analytics.Sales: "s", analytics.Customs: "c", analytics.Revenue: "m"}[q.Metric]
-	text := fmt.Sprintf("WITH g AS (SELECT %s AS k, count(*) FILTER (kind = 0) AS l, count(*) FILTER (kind = 1) AS s, count(*) FILTER (kind = 2) AS c, "+
+	text := fmt.Sprintf("WITH g AS (SELECT %s AS k, count(*) FILTER (kind = 0) AS l, count(*) FILTER (%s) AS s, count(*) FILTER (%s) AS r, count(*) FILTER (kind = 2) AS c, "+
 		"coalesce(sum(amount) FILTER (kind = 1 AND currency = %s), 0)::BIGINT AS m, %s AS t FROM %s WHERE %s GROUP BY ALL) "+
-		"SELECT k, l, s, c, m, t, (SELECT sum(%s)::BIGINT FROM g), (SELECT count(*) FROM g) FROM g ORDER BY %s DESC, k ASC LIMIT %d",
-		key, currency, label, source, where, order, order, q.Limit)
+		"SELECT k, l, s, r, c, m, t, (SELECT sum(%s)::BIGINT FROM g), (SELECT count(*) FROM g) FROM g ORDER BY %s DESC, k ASC LIMIT %d",
+		key, sold, refunded, currency, label, source, where, order, order, q.Limit)
 	var b analytics.ConversionBreakdown
 	err = d.ask(ctx, "conversions", func(ctx context.Context, at *snapshot) error {
 		b = analytics.ConversionBreakdown{Data: []analytics.ConversionValue{}}
@@ -171,7 +178,7 @@ func (d *DB) ConversionsBy(ctx context.Context, q analytics.Query) (analytics.Co
 			if q.By.Numeric() {
 				value = &n
 			}
-			if err := r.Scan(value, &v.Leads, &v.Sales, &v.Customs, &v.Revenue, &v.Label, &b.Total, &b.Values); err != nil {
+			if err := r.Scan(value, &v.Leads, &v.Sales, &v.Refunds, &v.Customs, &v.Revenue, &v.Label, &b.Total, &b.Values); err != nil {
 				return err
 			}
 			if q.By.Numeric() {

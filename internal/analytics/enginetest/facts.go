@@ -106,7 +106,7 @@ func (r *Reference) Funnel(_ context.Context, q analytics.Query) (analytics.Funn
 	all := r.all()
 	first := map[string]terse.Millis{}
 	for i := range all {
-		if c := &all[i]; c.Workspace == q.Workspace && !c.pending && c.Kind == analytics.Sale && c.Customer != "" && (first[c.Customer] == 0 || c.At < first[c.Customer]) {
+		if c := &all[i]; c.Workspace == q.Workspace && !c.pending && c.Kind == analytics.Sale && !c.Refund() && c.Customer != "" && (first[c.Customer] == 0 || c.At < first[c.Customer]) {
 			first[c.Customer] = c.At
 		}
 	}
@@ -127,6 +127,11 @@ func (r *Reference) Funnel(_ context.Context, q analytics.Query) (analytics.Funn
 			f.Leads++
 			leads[c.who()] = true
 		case analytics.Sale:
+			f.Revenue = addAmount(f.Revenue, c)
+			if c.Refund() {
+				f.Refunds++
+				continue
+			}
 			f.Sales++
 			sales[c.who()] = true
 			if c.Customer != "" && first[c.Customer] >= q.From {
@@ -134,7 +139,6 @@ func (r *Reference) Funnel(_ context.Context, q analytics.Query) (analytics.Funn
 			} else if c.Customer != "" {
 				old[c.Customer] = true
 			}
-			f.Revenue = addAmount(f.Revenue, c)
 		default:
 			f.Customs++
 		}
@@ -152,7 +156,11 @@ func addAmount(list []analytics.Amount, c *converted) []analytics.Amount {
 		list = slices.Insert(list, i, analytics.Amount{Currency: c.Currency})
 	}
 	list[i].Amount += c.Amount
-	list[i].Sales++
+	if c.Refund() {
+		list[i].Refunds++
+	} else {
+		list[i].Sales++
+	}
 	return list
 }
 
@@ -185,7 +193,11 @@ func (r *Reference) ConversionsBy(_ context.Context, q analytics.Query) (analyti
 			case c.Kind == analytics.Lead:
 				row.Leads++
 			case c.Kind == analytics.Sale:
-				row.Sales++
+				if c.Refund() {
+					row.Refunds++
+				} else {
+					row.Sales++
+				}
 				if c.Currency == q.Currency && q.Currency != "" {
 					row.Revenue += c.Amount
 				}
@@ -242,7 +254,7 @@ func Facts(seed uint64, events []clicks.Event) analytics.FactBatch {
 			Customer: fmt.Sprintf("c%d", r.IntN(60)), Click: terse.ClickID(ev.ID),
 		}
 		if c.Kind == analytics.Sale {
-			c.Amount, c.Currency = int64(r.IntN(10_000)-500), pick(r, "EUR", "USD", "")
+			c.Amount, c.Currency = int64(r.IntN(10_000)-2_000), pick(r, "EUR", "USD", "")
 			if c.Currency == "" {
 				c.Amount = 0
 			}

@@ -124,6 +124,29 @@ func testFacts(t *testing.T, o Options) {
 			t.Errorf("workspace %s: %+v, %v; want one sale of %d", where.Workspace, f, err, amount)
 		}
 	}
+	// A refund is no sale, makes nobody a customer, and lowers the revenue. A sale of nothing is one.
+	refund, free := conv, conv
+	refund.ID, refund.At, refund.Customer, refund.Amount = "conv_2", SpanFrom+1, "c", -150
+	free.ID, free.Customer, free.Amount = "conv_3", "d", 0
+	alone := refund
+	alone.ID, alone.Customer = "conv_4", "e"
+	put(analytics.FactBatch{From: 104, At: 105, Conversions: []analytics.Conversion{refund, free, alone}})
+	want := analytics.Funnel{Sales: 2, Refunds: 2, SaleClicks: 2, NewCustomers: 2, Revenue: []analytics.Amount{{Currency: "EUR", Amount: -100, Sales: 2, Refunds: 2}}}
+	f, err = e.Funnel(ctx, q)
+	check(t, "a funnel with refunds", err, want, f)
+	// The refund of the first millisecond of the range is no earlier sale of whoever buys after it.
+	later := q
+	later.From += 3
+	want = analytics.Funnel{Sales: 2, SaleClicks: 2, NewCustomers: 2, Revenue: []analytics.Amount{{Currency: "EUR", Amount: 200, Sales: 2}}}
+	f, err = e.Funnel(ctx, later)
+	check(t, "a funnel after refunds", err, want, f)
+	by := q
+	by.By, by.Metric, by.Currency = analytics.Link, analytics.Sales, "EUR"
+	b, err := e.ConversionsBy(ctx, by)
+	check(t, "a breakdown with refunds", err, analytics.ConversionBreakdown{
+		Data:  []analytics.ConversionValue{{Value: link.String(), Label: "d/c", Sales: 2, Refunds: 2, Revenue: -100}},
+		Total: 2, Values: 1,
+	}, b)
 	put(analytics.FactBatch{Reset: true, Partial: true, At: 11})
 	put(analytics.FactBatch{From: 11, At: 3})
 	if f, err := e.Funnel(ctx, q); err != nil || f.Sales != 0 || tagged("new") != 0 {
