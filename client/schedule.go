@@ -21,6 +21,9 @@ type ExportSchedule struct {
 	LastObject string    `json:"last_object"`
 	LastRows   int64     `json:"last_rows"`
 	LastAt     time.Time `json:"last_at,omitzero"`
+	Again      int64     `json:"again"` // objects that were made again, for clicks that were counted later
+	LastAgain  string    `json:"last_again"`
+	AgainAt    time.Time `json:"again_at,omitzero"`
 	Attempts   int       `json:"attempts"` // that failed since the last success
 	Error      string    `json:"error"`
 	RetryAt    time.Time `json:"retry_at,omitzero"`

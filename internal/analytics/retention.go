@@ -15,12 +15,33 @@ type Terms struct {
 	Bots int `json:"bots"` // clicks of bots one by one, if shorter
 }
 
+// Since returns the first instant from which on every click that bots selects is still kept one by one at a time; 0: all
+// of them are.
+func (t Terms) Since(now terse.Millis, bots Bots) terse.Millis {
+	days := t.Raw
+	if bots != BotsExclude && t.Bots > 0 && (days == 0 || t.Bots < days) {
+		days = t.Bots
+	}
+	if days == 0 {
+		return 0
+	}
+	return max(0, (now/dayMillis-terse.Millis(days))*dayMillis)
+}
+
 // Retention says how long clicks are kept. Days go when they are over. Rollups, and so every
 // number but those of crossed filters, stay.
 type Retention struct {
 	Default    Terms                       `json:"default"`
 	Workspaces map[terse.WorkspaceID]Terms `json:"workspaces,omitempty"` // in place of the default
 	Rollups    int                         `json:"rollups"`              // days that rollups are kept; 0: for ever
+}
+
+// Of returns the terms of a workspace.
+func (r Retention) Of(w terse.WorkspaceID) Terms {
+	if t, ok := r.Workspaces[w]; ok {
+		return t
+	}
+	return r.Default
 }
 
 // Over returns the condition of the clicks of a day of that age, in days, whose time is over: "" for

@@ -24,6 +24,9 @@ type ExportSchedule struct {
 	LastObject *string    `json:"last_object"`
 	LastRows   *int64     `json:"last_rows"`
 	LastAt     *time.Time `json:"last_at"`
+	Again      int64      `json:"again" doc:"How often an object was made again, for clicks of its time that were counted later."`
+	LastAgain  *string    `json:"last_again" doc:"The object that was made again last."`
+	AgainAt    *time.Time `json:"again_at"`
 	Attempts   int        `json:"attempts" doc:"That failed since the last success."`
 	Error      *string    `json:"error"`
 	RetryAt    *time.Time `json:"retry_at"`
@@ -61,7 +64,8 @@ func (s *Server) registerExportSchedules() {
 	register(s, operation{
 		ID: "createExportSchedule", Method: http.MethodPost, Path: "/api/v1/exports/schedules", Tag: "Analytics", Scope: auth.ScopeAnalyticsWrite, Status: http.StatusCreated,
 		Summary: "Export clicks into a bucket every hour or day",
-		Description: "One object an hour or day, also if there were no clicks, in the bucket that the server's operator has set. It is made once all clicks of the time are counted; " +
+		Description: "One object an hour or day, also if there were no clicks, in the bucket that the server's operator has set. It is made once all clicks of the time are counted, as far as the server knows, and again, " +
+			"under the same name, when more of them come within 72 hours, as from an edge that was cut off; " +
 			"what could not be made, as the server or the bucket was away, is made later.",
 	}, s.createExportSchedule)
 	register(s, operation{
@@ -92,7 +96,8 @@ func (s *Server) scheduler() (*exports.Scheduler, error) {
 func showSchedule(e *exports.Schedule) *ExportSchedule {
 	out := &ExportSchedule{
 		ID: e.ID, Name: e.Name, Every: string(e.Every), Format: string(e.Format), Prefix: e.Prefix, State: "active", NextFrom: e.Next.Time(), Objects: e.Objects,
-		LastObject: orNull(e.Object), LastAt: timeOrNull(e.DoneAt), Attempts: e.Attempts, Error: orNull(e.Fault), RetryAt: timeOrNull(e.NotBefore), CreatedAt: e.CreatedAt.Time(),
+		LastObject: orNull(e.Object), LastAt: timeOrNull(e.DoneAt),
+		Again: e.Again, LastAgain: orNull(e.AgainObject), AgainAt: timeOrNull(e.AgainAt), Attempts: e.Attempts, Error: orNull(e.Fault), RetryAt: timeOrNull(e.NotBefore), CreatedAt: e.CreatedAt.Time(),
 	}
 	if e.Object != "" {
 		out.LastRows = &e.Rows

@@ -61,7 +61,7 @@ func (s *server) recordCheck() api.Check {
 // openSchedules finds the export schedules of earlier runs. Nothing runs yet.
 func (s *server) openSchedules(a *auth.Service) error {
 	o := exports.SchedulerOptions{
-		Store: s.store, Source: s.analytics, Status: s.analytics.Status, Dir: filepath.Join(s.cfg.Data, exportsDir), Workspaces: workspaces(a), Clock: s.clock, Log: s.log,
+		Store: s.store, Source: s.analytics, Status: s.analytics.Status, Dir: filepath.Join(s.cfg.Data, exportsDir), Workspaces: workspaces(a), Terms: s.termsOf(a), Clock: s.clock, Log: s.log,
 	}
 	if s.cfg.Exports.S3.Bucket != "" {
 		b, err := bucket.Open(context.Background(), bucketOf(&s.cfg.Exports.S3))
@@ -79,6 +79,7 @@ func (s *server) openSchedules(a *auth.Service) error {
 		s.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(f()) }))
 	}
 	counter("terse_scheduled_exports_total", "Objects that export schedules made.", func() int64 { done, _ := s.schedules.Made(); return done })
+	counter("terse_scheduled_exports_again_total", "Objects that export schedules made again for clicks that were counted later.", s.schedules.MadeAgain)
 	counter("terse_scheduled_export_failures_total", "Attempts of export schedules that failed.", func() int64 { _, failed := s.schedules.Made(); return failed })
 	return nil
 }

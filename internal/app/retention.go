@@ -61,3 +61,11 @@ func (s *server) retentionNow(ctx context.Context, a *auth.Service) (analytics.R
 		}
 	}
 }
+
+// termsOf returns what says for how long a workspace keeps its clicks.
+func (s *server) termsOf(a *auth.Service) func(ctx context.Context, w terse.WorkspaceID) (analytics.Terms, error) {
+	return func(ctx context.Context, w terse.WorkspaceID) (analytics.Terms, error) {
+		r, err := s.retentionNow(ctx, a)
+		return r.Of(w), err
+	}
+}

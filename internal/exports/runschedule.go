@@ -59,29 +59,60 @@ func (s *Scheduler) round(ctx context.Context) error {
 	}
 }
 
-// step exports one period of a schedule if it is due. more: another may be.
+// step exports one period of a schedule if it is due, else one of which clicks were counted later. more: another may be.
 func (s *Scheduler) step(ctx context.Context, w terse.WorkspaceID, id string) (more bool, err error) {
 	e, version, err := s.get(ctx, w, id)
 	if errors.Is(err, terse.ErrNotFound) {
+		delete(s.looked, id)
 		return false, nil // deleted meanwhile
 	}
 	if err != nil {
 		return false, err
 	}
 	now, end := s.o.Clock(), e.Next+e.Every.millis()
-	if e.Paused || e.NotBefore > now || now < end+terse.Millis(settleWait.Milliseconds()) || !s.counted(ctx, end) {
+	if e.Paused || e.NotBefore > now {
 		return false, nil
 	}
-	name := e.ObjectName(e.Next)
-	rows, err := s.export(ctx, &e, end, name)
+	due := Watched{From: e.Next, Count: -1}
+	again := now < end+terse.Millis(settleWait.Milliseconds()) || !s.counted(ctx, end)
+	if again {
+		grown, changed, err := s.grown(ctx, &e, now)
+		if err != nil {
+			return false, fmt.Errorf("schedule %s, look for late clicks: %w", id, err)
+		}
+		if grown == nil {
+			if changed {
+				err = s.put(ctx, &e, version+1)
+			}
+			if errors.Is(err, terse.ErrNotFound) || errors.Is(err, terse.ErrVersion) {
+				err = nil // the next look finds the same
+			}
+			return false, err
+		}
+		due = *grown
+	} else if counts, err := s.count(ctx, &e, due.From, end); err == nil { // else it is made once more than needed
+		due.Count = counts[due.From]
+	}
+	name := e.ObjectName(due.From)
+	rows, err := s.export(ctx, &e, due.From, name)
 	if ctx.Err() != nil {
 		return false, nil // made again after the restart
 	}
-	if err == nil {
+	switch {
+	case err == nil && again:
+		e.Attempts, e.NotBefore, e.Fault = 0, 0, ""
+		e.watch(due, s.o.Clock())
+		e.Again, e.AgainObject, e.AgainAt = e.Again+1, name, s.o.Clock()
+		if name == e.Object {
+			e.Rows = rows
+		}
+		s.again.Add(1)
+	case err == nil:
 		e.Next, e.Attempts, e.NotBefore, e.Fault = end, 0, 0, ""
+		e.watch(due, s.o.Clock())
 		e.Objects, e.Object, e.Rows, e.DoneAt = e.Objects+1, name, rows, s.o.Clock()
 		s.done.Add(1)
-	} else {
+	default:
 		wait := min(minRetryWait<<min(e.Attempts, 10), maxRetryWait)
 		e.Attempts++
 		e.NotBefore = s.o.Clock() + terse.Millis(wait.Milliseconds())
@@ -102,7 +133,8 @@ func (s *Scheduler) step(ctx context.Context, w terse.WorkspaceID, id string) (m
 	return err == nil, nil
 }
 
-// counted reports whether the engine has all clicks before a time.
+// counted reports whether the engine has all clicks before a time that this process knows of. Those of an edge that was
+// cut off, of totals that waited in memory, or of another node may still come: see grown.
 func (s *Scheduler) counted(ctx context.Context, end terse.Millis) bool {
 	st := s.o.Status(ctx)
 	return st.State == analytics.StateReady && st.LagKnown && s.o.Clock()-terse.Millis(st.LagMs) >= end
@@ -129,16 +161,15 @@ func faultOf(err error) string {
 	}
 }
 
-// export writes the clicks of [e.Next, end) into a file and sends it.
-func (s *Scheduler) export(ctx context.Context, e *Schedule, end terse.Millis, name string) (rows int64, err error) {
+// export writes the clicks of the period that begins with from into a file and sends it.
+func (s *Scheduler) export(ctx context.Context, e *Schedule, from terse.Millis, name string) (rows int64, err error) {
 	path := filepath.Join(s.o.Dir, e.ID+"."+string(e.Format))
 	defer func() {
 		if rerr := os.Remove(path); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
 			err = errors.Join(err, fmt.Errorf("export: %w", rerr))
 		}
 	}()
-	q := analytics.Query{Workspace: e.Workspace, Scope: e.Query.Scope, From: e.Next, To: end, Bots: e.Query.Bots, Filters: e.Query.Filters, Every: e.Query.Every}
-	rows, _, err = writeFile(ctx, s.o.Source, q, fileOptions{path: path, format: e.Format, rawCSV: e.RawCSV})
+	rows, _, err = writeFile(ctx, s.o.Source, e.selects(from, from+e.Every.millis()), fileOptions{path: path, format: e.Format, rawCSV: e.RawCSV})
 	if err != nil {
 		return 0, err
 	}

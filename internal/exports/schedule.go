@@ -52,7 +52,7 @@ func (e Every) millis() terse.Millis {
 }
 
 // Schedule exports the clicks of every hour or day into an object of a bucket. Next is all its progress: periods before
-// it are there, whole; the one that begins with it is not, or is going to be written again under the same name.
+// it are there, whole as far as clicks were counted (Watched); the one that begins with it is not, or is going to be written again under the same name.
 type Schedule struct {
 	ID        string            `json:"id"`
 	Workspace terse.WorkspaceID `json:"workspace"`
@@ -73,6 +73,17 @@ type Schedule struct {
 	Rows      int64             `json:"rows,omitempty"`       // of the last one
 	DoneAt    terse.Millis      `json:"done_at,omitempty"`    // when it was made
 	CreatedAt terse.Millis      `json:"created_at"`
+	// Watched are the objects that are made again when clicks of their time are counted later, in the order of time.
+	Watched     []Watched    `json:"watched,omitempty"`
+	Again       int64        `json:"again,omitempty"`        // how often objects were made again
+	AgainObject string       `json:"again_object,omitempty"` // the last of them
+	AgainAt     terse.Millis `json:"again_at,omitempty"`
+}
+
+// Watched is an object that may have to be made again.
+type Watched struct {
+	From  terse.Millis `json:"from"`  // where its period begins
+	Count int64        `json:"count"` // what the engine counted before it was made, or less since; -1: not known
 }
 
 // ObjectName returns the name of the object of the period that begins at a time: it depends on nothing else, so that
@@ -103,13 +114,21 @@ type Bucket interface {
 // SchedulerOptions configure a Scheduler. Fields without a remark are required.
 type SchedulerOptions struct {
 	Store      Store
-	Source     export.Source
+	Source     ScheduleSource
 	Status     func(ctx context.Context) analytics.Status // of the source: what has not been counted is not exported yet
 	Bucket     Bucket                                     // nil: there is none, and no schedule can be made
 	Dir        string                                     // of files on their way, made if missing
 	Workspaces func(ctx context.Context, after terse.WorkspaceID, limit int) ([]terse.WorkspaceID, error)
-	Clock      func() terse.Millis
-	Log        *slog.Logger
+	// Terms says how long a workspace keeps its clicks: what is not kept whole any more is not made again.
+	Terms func(ctx context.Context, w terse.WorkspaceID) (analytics.Terms, error)
+	Clock func() terse.Millis
+	Log   *slog.Logger
+}
+
+// ScheduleSource hands out clicks and counts them. Analytics engines do.
+type ScheduleSource interface {
+	export.Source
+	Timeseries(ctx context.Context, q analytics.Query) (analytics.Timeseries, error)
 }
 
 // Scheduler keeps schedules and carries them out. It is safe for concurrent use.
@@ -117,8 +136,10 @@ type Scheduler struct {
 	o    SchedulerOptions
 	wake chan struct{}
 
-	creating     sync.Mutex // held from the look at the others until a schedule is there
-	done, failed atomic.Int64
+	creating            sync.Mutex // held from the look at the others until a schedule is there
+	done, again, failed atomic.Int64
+
+	looked map[string]terse.Millis // by schedule, when its objects were last compared; of the goroutine of Run
 }
 
 // OpenScheduler makes the folder and removes what was on its way when a process ended.
@@ -133,11 +154,14 @@ func OpenScheduler(o SchedulerOptions) (*Scheduler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open export schedules: %w", err)
 	}
-	return &Scheduler{o: o, wake: make(chan struct{}, 1)}, nil
+	return &Scheduler{o: o, wake: make(chan struct{}, 1), looked: map[string]terse.Millis{}}, nil
 }
 
 // Made returns how many objects were made since the start, and how many attempts failed.
 func (s *Scheduler) Made() (done, failed int64) { return s.done.Load(), s.failed.Load() }
+
+// MadeAgain returns how many objects were made again since the start, for clicks that were counted later.
+func (s *Scheduler) MadeAgain() int64 { return s.again.Load() }
 
 // NewSchedule describes a schedule.
 type NewSchedule struct {

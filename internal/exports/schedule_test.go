@@ -18,6 +18,7 @@ import (
 	"github.com/terselink/terse/internal/analytics"
 	"github.com/terselink/terse/internal/analytics/enginetest"
 	"github.com/terselink/terse/internal/bucket/buckettest"
+	"github.com/terselink/terse/internal/clicks"
 	"github.com/terselink/terse/internal/export"
 	"github.com/terselink/terse/internal/exports"
 	"github.com/terselink/terse/internal/store/memstore"
@@ -62,7 +63,8 @@ type schedules struct {
 	store  terse.Store
 	dir    string
 	bucket *folder
-	src    export.Source
+	src    analytics.Engine
+	terms  analytics.Terms
 	*exports.Scheduler
 }
 
@@ -74,14 +76,26 @@ func newSchedules(t *testing.T) *schedules {
 	return s
 }
 
+// engineNow is the engine that a test has set last.
+type engineNow struct{ s *schedules }
+
+func (e engineNow) Clicks(ctx context.Context, q analytics.Query, p analytics.Page) ([]clicks.Event, error) {
+	return e.s.src.Clicks(ctx, q, p)
+}
+
+func (e engineNow) Timeseries(ctx context.Context, q analytics.Query) (analytics.Timeseries, error) {
+	return e.s.src.Timeseries(ctx, q)
+}
+
 func (s *schedules) clock() terse.Millis { return s.now }
 
 func (s *schedules) open(b exports.Bucket) {
 	s.t.Helper()
 	var err error
 	s.Scheduler, err = exports.OpenScheduler(exports.SchedulerOptions{
-		Store: s.store, Source: s.src, Bucket: b, Dir: s.dir, Clock: s.clock, Log: slog.New(slog.DiscardHandler),
+		Store: s.store, Source: engineNow{s}, Bucket: b, Dir: s.dir, Clock: s.clock, Log: slog.New(slog.DiscardHandler),
 		Status: func(context.Context) analytics.Status { return s.status },
+		Terms:  func(context.Context, terse.WorkspaceID) (analytics.Terms, error) { return s.terms, nil },
 		Workspaces: func(_ context.Context, after terse.WorkspaceID, _ int) ([]terse.WorkspaceID, error) {
 			if after < enginetest.Workspace {
 				return []terse.WorkspaceID{enginetest.Workspace}, nil
