@@ -297,8 +297,12 @@ func (s *Server) compareRows(ctx context.Context, earlier analytics.Query, out *
 	for _, row := range rows {
 		only.Values = append(only.Values, row.Value)
 	}
-	earlier.Filters = append(slices.Clone(earlier.Filters), only)
+	others := earlier.Filters
+	earlier.Filters = append(slices.Clone(others), only)
 	earlier.Limit = len(rows)
+	if earlier.By == analytics.Tag { // the same clicks have other tags, which may come before those that are listed
+		earlier.Limit = analytics.MaxLimit
+	}
 	if r, err = s.o.Analytics.Breakdown(ctx, earlier); err != nil {
 		return err
 	}
@@ -306,11 +310,25 @@ func (s *Server) compareRows(ctx context.Context, earlier analytics.Query, out *
 	for _, v := range r.Data {
 		before[v.Value] = PreviousRow{v.Clicks, v.Visitors}
 	}
+	cut := r.Values > int64(len(r.Data))
 	for i := range rows {
-		p := before[rows[i].Value] // zero if there was none
+		p, found := before[rows[i].Value] // zero if there was none
+		if !found && cut {
+			if p, err = s.previousRow(ctx, earlier, others, rows[i].Value); err != nil {
+				return err
+			}
+		}
 		rows[i].Previous = &p
 	}
 	return nil
+}
+
+// previousRow asks for one value alone: a breakdown that is cut off does not say whether it was there. What a value of a
+// breakdown counts is what the summary of its clicks counts.
+func (s *Server) previousRow(ctx context.Context, q analytics.Query, others []analytics.Filter, value string) (PreviousRow, error) {
+	q.Filters = append(slices.Clone(others), analytics.Filter{Dim: q.By, Values: []string{value}})
+	r, err := s.o.Analytics.Summary(ctx, q)
+	return PreviousRow{r.Clicks, r.Visitors}, err
 }
 
 func (s *Server) analyticsHeatmap(ctx context.Context, c *call, _ *heatmapInput) (*struct{ Body *Heatmap }, error) {

@@ -370,22 +370,36 @@ type fakeEngine struct {
 	query     atomic.Pointer[analytics.Query]
 	err       error
 	breakdown *analytics.Breakdown // in place of the usual one
+	series    []analytics.Point    // in place of the usual ones
+	real      analytics.Engine     // answers Summary, Timeseries and Breakdown, if it is there
 	erased    analytics.Erasure    // the last one asked for
 	eraseBy   time.Time
 }
 
-func (e *fakeEngine) Summary(_ context.Context, q analytics.Query) (analytics.Summary, error) {
+func (e *fakeEngine) Summary(ctx context.Context, q analytics.Query) (analytics.Summary, error) {
 	e.query.Store(&q)
+	if e.real != nil {
+		return e.real.Summary(ctx, q)
+	}
 	return analytics.Summary{Clicks: 7, Visitors: 5, UniqueClicks: 6, Deduped: 6, QR: 1, Humans: 7, Bots: 2, Total: 9, Outcomes: map[string]int64{"redirect": 9}, LagMs: 120}, e.err
 }
 
-func (e *fakeEngine) Timeseries(_ context.Context, q analytics.Query) (analytics.Timeseries, error) {
+func (e *fakeEngine) Timeseries(ctx context.Context, q analytics.Query) (analytics.Timeseries, error) {
 	e.query.Store(&q)
+	if e.real != nil {
+		return e.real.Timeseries(ctx, q)
+	}
+	if e.series != nil {
+		return analytics.Timeseries{Interval: q.Interval, Points: e.series}, e.err
+	}
 	return analytics.Timeseries{Interval: q.Interval, Points: []analytics.Point{{T: q.From, Clicks: 7, Visitors: 5, Bots: 2, QR: 1}}}, e.err
 }
 
-func (e *fakeEngine) Breakdown(_ context.Context, q analytics.Query) (analytics.Breakdown, error) {
+func (e *fakeEngine) Breakdown(ctx context.Context, q analytics.Query) (analytics.Breakdown, error) {
 	e.query.Store(&q)
+	if e.real != nil {
+		return e.real.Breakdown(ctx, q)
+	}
 	if e.breakdown != nil {
 		return *e.breakdown, e.err
 	}
