@@ -29,7 +29,7 @@ type opFromDoc struct {
 	path        string
 }
 
-// operations returns every operation of the OpenAPI document.
+// operations returns every operation of the OpenAPI document that needs a key.
 func operations(t *testing.T, b *bench) []opFromDoc {
 	t.Helper()
 	var d description
@@ -37,6 +37,10 @@ func operations(t *testing.T, b *bench) []opFromDoc {
 		t.Fatal(err)
 	}
 	var list []opFromDoc
+	if _, there := d.Paths["/s/{id}/stats"]["get"]; !there {
+		t.Error("the document lacks the statistics of shares")
+	}
+	delete(d.Paths, "/s/{id}/stats") // the one that needs no key: TestSharePassword
 	for _, path := range slices.Sorted(maps.Keys(d.Paths)) {
 		for _, method := range slices.Sorted(maps.Keys(d.Paths[path])) {
 			op := d.Paths[path][method]

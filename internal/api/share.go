@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"net/url"
 	"sync"
@@ -13,7 +12,6 @@ import (
 	"github.com/terselink/terse"
 	"github.com/terselink/terse/internal/analytics"
 	"github.com/terselink/terse/internal/auth"
-	"github.com/terselink/terse/internal/links"
 	"github.com/terselink/terse/internal/shares"
 )
 
@@ -47,7 +45,7 @@ func (s *Server) registerShares() {
 	register(s, operation{
 		ID: "createShare", Method: http.MethodPost, Path: "/api/v1/shares", Tag: "Analytics", Scope: auth.ScopeAnalyticsWrite, Status: http.StatusCreated,
 		Summary:     "Share statistics with whoever has the link",
-		Description: "Of a link, a campaign, a domain, a tag or the workspace. Destinations and conversions are never shown, and numbers below 3 are \"< 3\".",
+		Description: "Of a link, a campaign, a domain, a tag or the workspace. Destinations and conversions are never shown, nor numbers below 3.",
 	}, s.createShare)
 	register(s, operation{
 		ID: "listShares", Method: http.MethodGet, Path: "/api/v1/shares", Tag: "Analytics", Scope: auth.ScopeAnalyticsRead, Status: http.StatusOK,
@@ -57,9 +55,7 @@ func (s *Server) registerShares() {
 		ID: "deleteShare", Method: http.MethodDelete, Path: "/api/v1/shares/{id}", Tag: "Analytics", Scope: auth.ScopeAnalyticsWrite, Status: http.StatusNoContent,
 		Summary: "End a share", Description: "Copies of its numbers live on for up to a minute.",
 	}, s.deleteShare)
-	s.mux.HandleFunc("GET /s/{id}", s.servePublic(false))
-	s.mux.HandleFunc("POST /s/{id}", s.servePublic(false))
-	s.mux.HandleFunc("GET /s/{id}/stats", s.servePublic(true))
+	s.registerPublic()
 }
 
 func showShare(sh *shares.Share) *Share {
@@ -118,39 +114,28 @@ func (s *Server) deleteShare(ctx context.Context, c *call, in *idPath) (*struct{
 	return nil, s.shares.Delete(ctx, c.workspace, in.ID)
 }
 
-// few is the least number that is shown as it is.
-const few = 3
-
-// PublicStats is what a share shows. A number that is null is at least 1 and below 3.
+// PublicStats is what a share shows.
 type PublicStats struct {
 	Name     string                   `json:"name"`
 	From     time.Time                `json:"from"`
 	To       time.Time                `json:"to"`
-	Clicks   *int64                   `json:"clicks"`
-	Visitors *int64                   `json:"visitors"`
+	Clicks   *int64                   `json:"clicks" doc:"Of people; null: at least 1 and below 3."`
+	Visitors *int64                   `json:"visitors" doc:"Distinct per UTC day; null: at least 1 and below 3."`
 	Interval string                   `json:"interval"`
 	Series   []PublicPoint            `json:"series"`
-	Top      map[string][]PublicValue `json:"top"`
+	Top      map[string][]PublicValue `json:"top" doc:"By country, device, browser, os and source, largest first; (other) is the rest, values of fewer than 3 clicks in it."`
 }
 
 // PublicPoint is one bucket of time.
 type PublicPoint struct {
 	T      time.Time `json:"t"`
-	Clicks *int64    `json:"clicks"`
+	Clicks *int64    `json:"clicks" doc:"null: not shown, because it is below 3 or would tell what another such point is."`
 }
 
 // PublicValue is one value of a dimension.
 type PublicValue struct {
 	Value  string `json:"value"`
-	Clicks *int64 `json:"clicks"`
-}
-
-// atLeastFew hides small numbers.
-func atLeastFew(n int64) *int64 {
-	if n > 0 && n < few {
-		return nil
-	}
-	return &n
+	Clicks *int64 `json:"clicks" doc:"null: at least 1 and below 3."`
 }
 
 // publicPeriods are those that a share can be seen in.
@@ -229,10 +214,7 @@ func (s *Server) readPublic(ctx context.Context, sh *shares.Share, period string
 	}
 	out := &PublicStats{
 		Name: sh.Name, From: q.From.Time(), To: q.To.Time(), Clicks: atLeastFew(sum.Clicks), Visitors: atLeastFew(sum.Visitors),
-		Interval: string(ts.Interval), Series: make([]PublicPoint, len(ts.Points)), Top: map[string][]PublicValue{},
-	}
-	for i, p := range ts.Points {
-		out.Series[i] = PublicPoint{p.T.Time(), atLeastFew(p.Clicks)}
+		Interval: string(ts.Interval), Series: publicSeries(ts.Points), Top: map[string][]PublicValue{},
 	}
 	for _, by := range publicBy {
 		q.By = by
@@ -240,91 +222,7 @@ func (s *Server) readPublic(ctx context.Context, sh *shares.Share, period string
 		if err != nil {
 			return nil, err
 		}
-		list := make([]PublicValue, 0, len(b.Data)+1)
-		for _, v := range b.Data {
-			list = append(list, PublicValue{v.Value, atLeastFew(v.Clicks)})
-		}
-		if b.Other > 0 {
-			list = append(list, PublicValue{"(other)", atLeastFew(b.Other)})
-		}
-		out.Top[string(by)] = list
+		out.Top[string(by)] = publicTop(b)
 	}
 	return out, nil
-}
-
-// passwordHeader carries the password of a share for programs.
-const passwordHeader = "Terse-Share-Password"
-
-var errWrongPassword = errors.New("wrong password")
-
-// openShare returns the share of a request whose password is right. Guesses are counted by address.
-func (s *Server) openShare(r *http.Request, password string) (shares.Share, error) {
-	sh, err := s.shares.Open(r.Context(), r.PathValue("id"))
-	if err != nil || sh.PasswordHash == "" {
-		return sh, err
-	}
-	if password == "" {
-		return sh, errWrongPassword
-	}
-	ip := s.clientIP(r)
-	if wait := s.guesses.Blocked(ip); wait > 0 {
-		return sh, newRateLimited("too many wrong passwords from this address", wait)
-	}
-	ok, err := links.PasswordMatches(r.Context(), password, sh.PasswordHash)
-	if err != nil {
-		return sh, err
-	}
-	if !ok {
-		s.guesses.Fail(ip)
-		return sh, errWrongPassword
-	}
-	return sh, nil
-}
-
-// servePublic serves the page of a share, or its numbers as JSON. It needs no key.
-func (s *Server) servePublic(asJSON bool) http.HandlerFunc {
-	op := &operation{ID: "publicStats"}
-	return func(w http.ResponseWriter, r *http.Request) {
-		c := callOf(r.Context())
-		w.Header().Set("X-Robots-Tag", "noindex, nofollow")
-		password := r.Header.Get(passwordHeader)
-		if r.Method == http.MethodPost {
-			r.Body = http.MaxBytesReader(w, r.Body, 4096)
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)) // connections without deadlines are fine
-			password = r.PostFormValue("password")
-		}
-		period := r.URL.Query().Get("period")
-		if period == "" {
-			period = "30d"
-		}
-		if !publicPeriods[period] {
-			s.refuse(w, c, toProblem(op, terse.Invalid("period", "the period is 24h, 7d, 30d or 90d")))
-			return
-		}
-		sh, err := s.openShare(r, password)
-		switch {
-		case errors.Is(err, errWrongPassword) && asJSON:
-			p := newProblem(http.StatusUnauthorized, "the share has a password: send it as "+passwordHeader)
-			p.Code = "password_required"
-			s.refuse(w, c, p)
-			return
-		case errors.Is(err, errWrongPassword):
-			s.writePublicPage(w, http.StatusUnauthorized, &publicPage{Title: "Statistics", Ask: true, Wrong: password != "", Period: period})
-			return
-		}
-		var stats *PublicStats
-		if err == nil {
-			stats, err = s.publicStats(r.Context(), &sh, period)
-		}
-		if err != nil {
-			s.refuse(w, c, toProblem(op, err))
-			return
-		}
-		if asJSON {
-			w.Header().Set("Content-Type", typeJSON)
-			_, _ = w.Write(mustMarshal(stats)) // a client that has gone needs no answer
-			return
-		}
-		s.writePublicPage(w, http.StatusOK, newPublicPage(stats, period, sh.PasswordHash != ""))
-	}
 }

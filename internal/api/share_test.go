@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/terselink/terse"
 	"github.com/terselink/terse/internal/analytics"
 )
 
@@ -13,16 +14,17 @@ import (
 func TestSharePage(t *testing.T) {
 	t.Parallel()
 	b := setup(t, options{})
-	b.engine.breakdown = &analytics.Breakdown{Data: []analytics.Value{{Value: "DE", Clicks: 4000}, {Value: "<b>", Clicks: 2}}, Other: 1, Total: 4003}
+	b.engine.breakdown = &analytics.Breakdown{Data: []analytics.Value{{Value: "DE", Clicks: 4000}, {Value: "<b>", Clicks: 3}, {Value: "few", Clicks: 2}}, Other: 1, Total: 4006}
+	b.engine.series = []analytics.Point{{T: 1, Clicks: 2}, {T: 2, Clicks: 1}, {T: 3, Clicks: 4}, {T: 4}}
 	id := b.want(201, request{method: "POST", path: "/api/v1/shares", body: `{"name":"For <the> client"}`}).text(t, "id")
 	a := b.want(200, request{method: "GET", path: "/s/" + id, key: "-"})
 	page := string(a.body)
-	for _, want := range []string{"For &lt;the&gt; client", "4,000", "&lt; 3", "&lt;b&gt;", "<svg", `name="robots" content="noindex`, "<rect"} {
+	for _, want := range []string{"For &lt;the&gt; client", "4,000", ": not shown", "(other)", "&lt;b&gt;", "<svg", `name="robots" content="noindex`, "<rect"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q:\n%s", want, page)
 		}
 	}
-	if strings.Contains(page, "<script") || strings.Contains(page, "<b>") || len(page) > 15_000 {
+	if strings.Contains(page, "<script") || strings.Contains(page, "few<") || strings.Contains(page, "<b>") || len(page) > 15_000 {
 		t.Errorf("%d bytes:\n%s", len(page), page)
 	}
 	h := a.header
@@ -30,13 +32,13 @@ func TestSharePage(t *testing.T) {
 		t.Errorf("%v", h)
 	}
 	// What was shown is shown for a minute, and asked of the engine once.
-	b.engine.breakdown = nil
+	b.engine.breakdown = &analytics.Breakdown{Data: []analytics.Value{{Value: "DE", Clicks: 2}}, Total: 2}
 	if again := b.want(200, request{method: "GET", path: "/s/" + id, key: "-"}); string(again.body) != page {
 		t.Error("another page within a minute")
 	}
 	b.now.Add(61_000)
-	if again := b.want(200, request{method: "GET", path: "/s/" + id, key: "-"}); string(again.body) == page {
-		t.Error("the same page after a minute")
+	if again := b.want(200, request{method: "GET", path: "/s/" + id, key: "-"}); string(again.body) == page || !strings.Contains(string(again.body), "&lt; 3") || strings.Contains(string(again.body), "DE") {
+		t.Errorf("after a minute:\n%s", again.body)
 	}
 }
 
@@ -52,15 +54,62 @@ func TestSharePassword(t *testing.T) {
 	if text := string(a.body); !strings.Contains(text, `type="password"`) || strings.Contains(text, "secret numbers") {
 		t.Errorf("%s", text)
 	}
-	if a := b.want(200, form("hunter2")); !strings.Contains(string(a.body), "secret numbers") {
-		t.Errorf("%s", a.body)
+	a = b.want(200, form("hunter2"))
+	if text := string(a.body); !strings.Contains(text, "secret numbers") || !strings.Contains(text, `href="?period=7d"`) {
+		t.Errorf("%s", text)
 	}
+	// The password is not asked again for another period, until an hour later, and not for another share.
+	cookie, err := http.ParseSetCookie(a.header.Get("Set-Cookie"))
+	if err != nil || !cookie.HttpOnly || cookie.SameSite != http.SameSiteLaxMode || cookie.Path != "/s/"+id || cookie.MaxAge != 3600 {
+		t.Fatalf("%v, %v", cookie, err)
+	}
+	with := func(id, path, value string) request {
+		return request{method: "GET", path: "/s/" + id + path, key: "-", header: map[string]string{"Cookie": cookie.Name + "=" + value}}
+	}
+	b.want(200, with(id, "?period=7d", cookie.Value))
+	b.want(200, with(id, "/stats?period=7d", cookie.Value))
+	until, mark, _ := strings.Cut(cookie.Value, ".")
+	for _, value := range []string{"", mark, until + ".", until + "9." + mark, "9" + until + "." + mark, until + ".A" + mark[1:] + "A"} {
+		b.want(401, with(id, "", value))
+	}
+	same := b.want(201, request{method: "POST", path: "/api/v1/shares", body: `{"name":"other numbers","password":"hunter2"}`}).text(t, "id")
+	b.want(401, with(same, "", cookie.Value))
+	b.now.Add(3_599_000)
+	b.want(200, with(id, "", cookie.Value))
+	b.now.Add(1000)
+	b.want(401, with(id, "", cookie.Value))
 	b.wantProblem(401, "password_required", request{method: "GET", path: "/s/" + id + "/stats", key: "-"})
 	b.want(200, request{method: "GET", path: "/s/" + id + "/stats", key: "-", header: map[string]string{"Terse-Share-Password": "hunter2"}})
 	for range 10 {
 		b.want(401, form("wrong"))
 	}
-	if a := b.do(form("hunter2")); a.status != http.StatusTooManyRequests {
-		t.Errorf("after ten guesses: %d", a.status)
+	a = b.want(http.StatusTooManyRequests, form("hunter2"))
+	if a.header.Get("Retry-After") == "" || !strings.Contains(string(a.body), "too many wrong passwords") || !strings.HasPrefix(a.header.Get("Content-Type"), "text/html") {
+		t.Errorf("after ten guesses: %v\n%s", a.header, a.body)
+	}
+}
+
+// TestShareErrors: what goes wrong is a page for people, and a problem for whoever asks for JSON.
+func TestShareErrors(t *testing.T) {
+	t.Parallel()
+	b := setup(t, options{})
+	id := b.want(201, request{method: "POST", path: "/api/v1/shares", body: `{"name":"numbers"}`}).text(t, "id")
+	gone := b.want(201, request{method: "POST", path: "/api/v1/shares", body: `{"name":"gone"}`}).text(t, "id")
+	b.want(204, request{method: "DELETE", path: "/api/v1/shares/" + gone})
+	b.engine.err = &terse.Error{Code: terse.CodeUnavailable, Reason: "analytics_down", Message: "the engine is away"}
+	for _, c := range []struct {
+		path, text, code string
+		status           int
+	}{
+		{"/s/" + gone, "no page here", "not_found", 404},
+		{"/s/nonsense", "no page here", "not_found", 404},
+		{"/s/" + id + "?period=99d", "no such period", "invalid", 422},
+		{"/s/" + id, "cannot be read right now", "analytics_down", 503},
+	} {
+		a := b.want(c.status, request{method: "GET", path: c.path, key: "-", header: map[string]string{"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}})
+		if h := a.header; !strings.Contains(string(a.body), c.text) || !strings.HasPrefix(h.Get("Content-Type"), "text/html") || h.Get("X-Robots-Tag") == "" || h.Get("Content-Security-Policy") == "" {
+			t.Errorf("%s: %v\n%s", c.path, h, a.body)
+		}
+		b.wantProblem(c.status, c.code, request{method: "GET", path: c.path, key: "-", header: map[string]string{"Accept": "application/json"}})
 	}
 }

@@ -27,7 +27,8 @@ var publicTemplate = template.Must(template.New("share").Parse(`<!doctype html>
 <h1>{{.Title}}</h1>
 {{if .Ask}}<form method="post" action="?period={{.Period}}"><p><label>Password <input type="password" name="password" required autofocus maxlength="200"></label> <button>Show</button></p>
 {{if .Wrong}}<p role="alert">The password is not right.</p>{{end}}</form>
-{{else}}{{if not .Locked}}<nav aria-label="Period">{{range .Periods}}<a href="?period={{.}}"{{if eq . $.Period}} aria-current="page"{{end}}>{{.}}</a>{{end}}</nav>{{end}}
+{{else if .Problem}}<p role="alert">{{.Problem}}</p>
+{{else}}<nav aria-label="Period">{{range .Periods}}<a href="?period={{.}}"{{if eq . $.Period}} aria-current="page"{{end}}>{{.}}</a>{{end}}</nav>
 <div class="row"><p><span class="n">{{.Clicks}}</span><br><span class="dim">clicks</span></p><p><span class="n">{{.Visitors}}</span><br><span class="dim">visitors, per day</span></p></div>
 <svg viewBox="0 0 {{.Width}} {{.Height}}" role="img" aria-label="Clicks over time, at most {{.Most}} in one {{.Interval}}">{{range .Bars}}<rect x="{{.X}}" y="{{.Y}}" width="{{.W}}" height="{{.H}}"><title>{{.Label}}</title></rect>{{end}}</svg>
 <p class="dim">{{.Range}}</p>
@@ -44,8 +45,8 @@ var publicCSP = func() string {
 type publicPage struct {
 	Title, Period string
 	CSS           template.CSS
-	Ask, Wrong    bool // a form for the password
-	Locked        bool // behind a password: another period would ask again
+	Ask, Wrong    bool   // a form for the password
+	Problem       string // what went wrong, in place of numbers
 	Periods       []string
 
 	Clicks, Visitors, Most string
@@ -81,11 +82,11 @@ func shown(n *int64) string {
 }
 
 // newPublicPage draws the numbers of a share.
-func newPublicPage(stats *PublicStats, period string, locked bool) *publicPage {
+func newPublicPage(stats *PublicStats, period string) *publicPage {
 	p := &publicPage{
-		Title: stats.Name, Period: period, Locked: locked, Periods: []string{"24h", "7d", "30d", "90d"}, Clicks: shown(stats.Clicks), Visitors: shown(stats.Visitors),
+		Title: stats.Name, Period: period, Periods: []string{"24h", "7d", "30d", "90d"}, Clicks: shown(stats.Clicks), Visitors: shown(stats.Visitors),
 		Interval: stats.Interval, Width: chartWidth, Height: chartHeight,
-		Range: stats.From.Format("2006-01-02 15:04") + " to " + stats.To.Format("2006-01-02 15:04") + " UTC, without bots; numbers below " + strconv.Itoa(few) + " are not shown exactly",
+		Range: stats.From.Format("2006-01-02 15:04") + " to " + stats.To.Format("2006-01-02 15:04") + " UTC, without bots; numbers below " + strconv.Itoa(few) + ", and what would tell them, are not shown",
 	}
 	top := int64(1)
 	for _, pt := range stats.Series {
@@ -101,15 +102,15 @@ func newPublicPage(stats *PublicStats, period string, locked bool) *publicPage {
 	step := float64(chartWidth) / float64(max(1, len(stats.Series)))
 	coordinate := func(f float64) string { return strconv.FormatFloat(f, 'f', 1, 64) }
 	for i, pt := range stats.Series {
-		n := int64(1) // hidden: a sliver
+		n, label := int64(1), "not shown" // hidden: a sliver
 		if pt.Clicks != nil {
-			n = *pt.Clicks
+			n, label = *pt.Clicks, shown(pt.Clicks)
 		}
 		if n == 0 {
 			continue
 		}
 		h := max(1, float64(n)/float64(top)*(chartHeight-10))
-		p.Bars = append(p.Bars, publicBar{coordinate(float64(i) * step), coordinate(chartHeight - h), coordinate(max(1, step-1)), coordinate(h), pt.T.Format(layout) + ": " + shown(pt.Clicks)})
+		p.Bars = append(p.Bars, publicBar{coordinate(float64(i) * step), coordinate(chartHeight - h), coordinate(max(1, step-1)), coordinate(h), pt.T.Format(layout) + ": " + label})
 	}
 	for _, by := range publicBy {
 		t := publicTable{Name: strings.ToUpper(string(by[:1])) + string(by[1:])}
