@@ -23,6 +23,8 @@ type Export struct {
 	CreatedAt time.Time `json:"created_at"`
 	EndedAt   time.Time `json:"ended_at,omitzero"`
 	ExpiresAt time.Time `json:"expires_at"`
+	// CompleteFrom: rows before it may be missing, because they are not kept any more; zero: none are.
+	CompleteFrom time.Time `json:"complete_from,omitzero"`
 }
 
 // Ended reports whether nothing more happens.

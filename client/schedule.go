@@ -24,7 +24,8 @@ type ExportSchedule struct {
 	Again      int64     `json:"again"` // objects that were made again, for clicks that were counted later
 	LastAgain  string    `json:"last_again"`
 	AgainAt    time.Time `json:"again_at,omitzero"`
-	Attempts   int       `json:"attempts"` // that failed since the last success
+	Incomplete int64     `json:"incomplete"` // objects that lack clicks that were not kept any more
+	Attempts   int       `json:"attempts"`   // that failed since the last success
 	Error      string    `json:"error"`
 	RetryAt    time.Time `json:"retry_at,omitzero"`
 	CreatedAt  time.Time `json:"created_at"`

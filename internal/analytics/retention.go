@@ -28,6 +28,14 @@ func (t Terms) Since(now terse.Millis, bots Bots) terse.Millis {
 	return max(0, (now/dayMillis-terse.Millis(days))*dayMillis)
 }
 
+// CompleteFrom returns Since where it cuts the range of a query: rows before it may be missing. 0: none are.
+func (t Terms) CompleteFrom(q Query, now terse.Millis) terse.Millis {
+	if since := t.Since(now, q.Bots); q.From < since {
+		return since
+	}
+	return 0
+}
+
 // Retention says how long clicks are kept. Days go when they are over. Rollups, and so every
 // number but those of crossed filters, stay.
 type Retention struct {

@@ -48,9 +48,11 @@ type Options struct {
 	Links     *links.Service
 	Domains   *domains.Registry
 	Auth      *auth.Service
-	Jobs      *jobs.Manager       // nil: jobs and uploads answer 503 jobs_disabled
-	Places    Places              // nil: explain knows no countries of addresses
-	Analytics analytics.Engine    // nil: analytics answer 503 analytics_disabled
+	Jobs      *jobs.Manager    // nil: jobs and uploads answer 503 jobs_disabled
+	Places    Places           // nil: explain knows no countries of addresses
+	Analytics analytics.Engine // nil: analytics answer 503 analytics_disabled
+	// Terms says how long a workspace keeps its clicks; nil: rows are never said to be incomplete.
+	Terms     func(ctx context.Context, w terse.WorkspaceID) (analytics.Terms, error)
 	Exports   *exports.Manager    // nil: exports answer 503 analytics_disabled
 	Schedules *exports.Scheduler  // nil: as Exports
 	Live      *live.Hub           // nil: the live view answers 503 analytics_disabled

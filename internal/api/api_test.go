@@ -71,6 +71,11 @@ type bench struct {
 	checks    atomic.Pointer[[]api.Check]
 }
 
+// terms are those of all workspaces.
+func (b *bench) terms(context.Context, terse.WorkspaceID) (analytics.Terms, error) {
+	return analytics.Terms{Raw: 400, Bots: 30}, nil
+}
+
 func (b *bench) clock() terse.Millis { return terse.Millis(b.now.Load()) }
 
 type options struct {
@@ -135,7 +140,7 @@ func setup(t testing.TB, o options) *bench {
 		}
 	})
 	b.exports, err = exports.Open(exports.Options{
-		Node: o.node, Store: b.store, Source: b.engine, Dir: t.TempDir(), Clock: b.clock, Log: log,
+		Node: o.node, Store: b.store, Source: b.engine, Dir: t.TempDir(), Clock: b.clock, Log: log, Terms: b.terms,
 		Workspaces: func(_ context.Context, after terse.WorkspaceID, _ int) ([]terse.WorkspaceID, error) {
 			if after > 0 {
 				return nil, nil
@@ -148,7 +153,7 @@ func setup(t testing.TB, o options) *bench {
 	}
 	b.bucket = &objects{}
 	b.schedules, err = exports.OpenScheduler(exports.SchedulerOptions{
-		Store: b.store, Source: b.engine, Bucket: b.bucket, Dir: t.TempDir(), Clock: b.clock, Log: log,
+		Store: b.store, Source: b.engine, Bucket: b.bucket, Dir: t.TempDir(), Clock: b.clock, Log: log, Terms: b.terms,
 		Status: func(context.Context) analytics.Status {
 			return analytics.Status{State: analytics.StateReady, LagKnown: true}
 		},
@@ -167,7 +172,7 @@ func setup(t testing.TB, o options) *bench {
 		Edge:    api.Edge{Head: func(context.Context) (uint64, error) { return 0, nil }, Epoch: "e1"},
 		Exports: b.exports, Schedules: b.schedules,
 		Jobs:  b.jobs,
-		Store: b.store, Domains: reg, Auth: b.auth, Analytics: b.engine, Live: o.live,
+		Store: b.store, Domains: reg, Auth: b.auth, Analytics: b.engine, Terms: b.terms, Live: o.live,
 		Links: linkService,
 		Ready: func() []api.Check { return *b.checks.Load() }, Metrics: metrics, Clock: b.clock, Log: log,
 		Nodes:  nodes.New(nodes.Options{Clock: b.clock, Self: nodes.Node{ID: "box-1", Name: "box", Roles: []string{"control"}, ControlAddr: "127.0.0.1:8081", Version: "0.0.0-test", StartedAt: b.clock()}}),

@@ -55,7 +55,9 @@ func (s *Server) registerClicks() {
 	text := &huma.Schema{Type: huma.TypeString}
 	doc.Responses["200"] = &huma.Response{Description: "Clicks", Content: map[string]*huma.MediaType{
 		typeJSON: {Schema: page}, typeNDJSON: {Schema: text}, typeCSV: {Schema: text}, export.Parquet.ContentType(): {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}},
-	}}
+	}, Headers: map[string]*huma.Param{completeFromHeader: {
+		Schema: &huma.Schema{Type: huma.TypeString, Format: "date-time"}, Description: "Rows before it may be missing, because the workspace keeps clicks, or those of bots, for a shorter time; absent: none are.",
+	}}}
 	s.huma.OpenAPI().AddOperation(doc)
 }
 
@@ -126,10 +128,31 @@ func (s *Server) serveClicks(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if err := s.sayComplete(r.Context(), w, req.query); err != nil {
+		return err
+	}
 	if req.format == "" {
 		return s.clickPage(w, r, req)
 	}
 	return s.clickFile(w, r, req)
+}
+
+// completeFromHeader says from when on rows are complete, where retention has taken some of the range.
+const completeFromHeader = "Terse-Complete-From"
+
+// sayComplete sets the header, if the workspace does not keep all clicks of the range one by one any more.
+func (s *Server) sayComplete(ctx context.Context, w http.ResponseWriter, q analytics.Query) error {
+	if s.o.Terms == nil {
+		return nil
+	}
+	terms, err := s.o.Terms(ctx, q.Workspace)
+	if err != nil {
+		return err
+	}
+	if from := terms.CompleteFrom(q, s.o.Clock()); from != 0 {
+		w.Header().Set(completeFromHeader, from.Time().Format(time.RFC3339))
+	}
+	return nil
 }
 
 func (s *Server) clickPage(w http.ResponseWriter, r *http.Request, req clicksRequest) error {

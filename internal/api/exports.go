@@ -30,6 +30,8 @@ type Export struct {
 	CreatedAt time.Time  `json:"created_at"`
 	EndedAt   *time.Time `json:"ended_at"`
 	ExpiresAt time.Time  `json:"expires_at" doc:"When the export and its file are deleted."`
+
+	CompleteFrom *time.Time `json:"complete_from" doc:"Rows before it may be missing, because the workspace keeps clicks, or those of bots, for a shorter time; null: none are, or it has not begun."`
 }
 
 // NewExport is the body of a creation: the parameters of the list of clicks.
@@ -84,7 +86,7 @@ func (s *Server) exportManager() (*exports.Manager, error) {
 func showExport(e *exports.Export) *Export {
 	out := &Export{
 		ID: e.ID, State: string(e.State), Format: string(e.Format), From: e.Query.From.Time(), To: e.Query.To.Time(), Rows: e.Rows, Error: orNull(e.Fault),
-		CreatedAt: e.CreatedAt.Time(), EndedAt: timeOrNull(e.EndedAt), ExpiresAt: e.CreatedAt.Time().Add(exports.Keep),
+		CreatedAt: e.CreatedAt.Time(), EndedAt: timeOrNull(e.EndedAt), ExpiresAt: e.CreatedAt.Time().Add(exports.Keep), CompleteFrom: timeOrNull(e.CompleteFrom),
 	}
 	if e.State == exports.Done {
 		out.Bytes = &e.Bytes

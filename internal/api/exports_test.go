@@ -8,6 +8,20 @@ import (
 	"time"
 )
 
+// TestClicksCompleteFrom: rows of a range that is not kept whole say from when on they are complete.
+func TestClicksCompleteFrom(t *testing.T) {
+	t.Parallel()
+	b := setup(t, options{}) // bots are kept for 30 days
+	for query, want := range map[string]string{
+		"?period=90d": "", "?period=90d&all=true": "2026-10-24T00:00:00Z", "?period=90d&bots=only&format=csv": "2026-10-24T00:00:00Z", "?period=30d&all=true&format=ndjson": "",
+		"?from=2025-01-01&to=2025-12-31": "2025-10-19T00:00:00Z",
+	} {
+		if got := b.want(200, request{method: "GET", path: "/api/v1/clicks" + query}).header.Get("Terse-Complete-From"); got != want {
+			t.Errorf("%s: %q, want %q", query, got, want)
+		}
+	}
+}
+
 // TestExportFile makes a file in the background and fetches it without a key, also in pieces.
 func TestExportFile(t *testing.T) {
 	t.Parallel()

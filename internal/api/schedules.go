@@ -27,6 +27,7 @@ type ExportSchedule struct {
 	Again      int64      `json:"again" doc:"How often an object was made again, for clicks of its time that were counted later."`
 	LastAgain  *string    `json:"last_again" doc:"The object that was made again last."`
 	AgainAt    *time.Time `json:"again_at"`
+	Incomplete int64      `json:"incomplete" doc:"Objects that lack clicks, because the workspace did not keep all of their time any more when they were made."`
 	Attempts   int        `json:"attempts" doc:"That failed since the last success."`
 	Error      *string    `json:"error"`
 	RetryAt    *time.Time `json:"retry_at"`
@@ -97,7 +98,7 @@ func showSchedule(e *exports.Schedule) *ExportSchedule {
 	out := &ExportSchedule{
 		ID: e.ID, Name: e.Name, Every: string(e.Every), Format: string(e.Format), Prefix: e.Prefix, State: "active", NextFrom: e.Next.Time(), Objects: e.Objects,
 		LastObject: orNull(e.Object), LastAt: timeOrNull(e.DoneAt),
-		Again: e.Again, LastAgain: orNull(e.AgainObject), AgainAt: timeOrNull(e.AgainAt), Attempts: e.Attempts, Error: orNull(e.Fault), RetryAt: timeOrNull(e.NotBefore), CreatedAt: e.CreatedAt.Time(),
+		Again: e.Again, LastAgain: orNull(e.AgainObject), AgainAt: timeOrNull(e.AgainAt), Incomplete: e.Incomplete, Attempts: e.Attempts, Error: orNull(e.Fault), RetryAt: timeOrNull(e.NotBefore), CreatedAt: e.CreatedAt.Time(),
 	}
 	if e.Object != "" {
 		out.LastRows = &e.Rows

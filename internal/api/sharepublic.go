@@ -65,9 +65,7 @@ func (s *Server) openShare(r *http.Request, password string) (shares.Share, erro
 	}
 	ip := s.clientIP(r)
 	if wait := s.guesses.Blocked(ip); wait > 0 {
-		p := newRateLimited("too many wrong passwords from this address", wait)
-		p.Detail = "too many wrong passwords from this address"
-		return sh, p
+		return sh, newRateLimited("too many wrong passwords from this address", wait)
 	}
 	ok, err := links.PasswordMatches(r.Context(), password, sh.PasswordHash)
 	if err != nil {

@@ -58,7 +58,7 @@ func (s *server) startControl(ctx context.Context, a *auth.Service, l *links.Ser
 	handler, err := api.New(api.Options{
 		Node: node, Peers: others, Store: s.store, Links: l, Domains: s.domains, Auth: a, Analytics: engine, Ready: s.checks, Metrics: s.registry, Ticket: ticket,
 		Nodes: s.nodes, Jobs: s.jobs, Live: s.live, Exports: s.exports, Schedules: s.schedules, Places: s.places, ClientIP: client, Clock: s.clock, Log: s.log, MaxBulkBytes: int64(s.cfg.Bulk.MaxBytes),
-		TellFailure: s.tellFailure(), Rate: limited, Edge: edges,
+		TellFailure: s.tellFailure(), Rate: limited, Edge: edges, Terms: s.termsOf(a),
 		System: api.System{Version: s.o.Version, Shape: s.engine.shape, Roles: s.cfg.Role},
 	})
 	if err != nil {

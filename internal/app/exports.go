@@ -22,7 +22,7 @@ func (s *server) openExports(a *auth.Service) (err error) {
 		return err
 	}
 	s.exports, err = exports.Open(exports.Options{
-		Node: node, Store: s.store, Source: s.analytics, Dir: filepath.Join(s.cfg.Data, exportsDir), Workspaces: workspaces(a), Clock: s.clock, Log: s.log,
+		Node: node, Store: s.store, Source: s.analytics, Dir: filepath.Join(s.cfg.Data, exportsDir), Workspaces: workspaces(a), Terms: s.termsOf(a), Clock: s.clock, Log: s.log,
 	})
 	if err != nil {
 		return err

@@ -64,8 +64,19 @@ func (s *server) retentionNow(ctx context.Context, a *auth.Service) (analytics.R
 
 // termsOf returns what says for how long a workspace keeps its clicks.
 func (s *server) termsOf(a *auth.Service) func(ctx context.Context, w terse.WorkspaceID) (analytics.Terms, error) {
+	owner := auth.Identity{Owner: true}
 	return func(ctx context.Context, w terse.WorkspaceID) (analytics.Terms, error) {
-		r, err := s.retentionNow(ctx, a)
-		return r.Of(w), err
+		r, err := retentionOf(s.cfg.Analytics)
+		if err != nil {
+			return analytics.Terms{}, err
+		}
+		space, err := a.GetWorkspace(ctx, &owner, w)
+		if err != nil {
+			return analytics.Terms{}, err
+		}
+		if space.Retention != nil {
+			return analytics.Terms{Raw: space.Retention.RawDays, Bots: space.Retention.BotDays}, nil
+		}
+		return r.Of(w), nil
 	}
 }

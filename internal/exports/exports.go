@@ -77,6 +77,8 @@ type Export struct {
 	Node      string            `json:"node,omitempty"`       // whose folder has the file, if there are several nodes
 	CreatedAt terse.Millis      `json:"created_at"`
 	EndedAt   terse.Millis      `json:"ended_at,omitempty"`
+	// CompleteFrom: rows before it may be missing, because the workspace does not keep them any more; 0: none are.
+	CompleteFrom terse.Millis `json:"complete_from,omitempty"`
 }
 
 // Query is an analytics.Query that can be stored: its range is fixed.
@@ -95,8 +97,10 @@ type Options struct {
 	Source     export.Source
 	Dir        string // the files' own folder, made if missing
 	Workspaces func(ctx context.Context, after terse.WorkspaceID, limit int) ([]terse.WorkspaceID, error)
-	Clock      func() terse.Millis
-	Log        *slog.Logger
+	// Terms says how long a workspace keeps its clicks, for files that lack some.
+	Terms func(ctx context.Context, w terse.WorkspaceID) (analytics.Terms, error)
+	Clock func() terse.Millis
+	Log   *slog.Logger
 }
 
 // Store is what the manager uses of a terse.Store.
@@ -431,7 +435,11 @@ func (m *Manager) make(ctx context.Context, w terse.WorkspaceID, id string) erro
 		}
 		return err
 	}
-	e.State = Running
+	terms, err := m.o.Terms(ctx, w)
+	if err != nil {
+		return fmt.Errorf("export %s: %w", id, err)
+	}
+	e.State, e.CompleteFrom = Running, terms.CompleteFrom(e.selects(), m.o.Clock())
 	version++
 	if err := m.put(ctx, &e, version); err != nil {
 		return err
@@ -479,10 +487,14 @@ func attemptsAfter(err error) int {
 
 var errDeleted = errors.New("the export was deleted")
 
+// selects returns the query of the clicks of the export.
+func (e *Export) selects() analytics.Query {
+	return analytics.Query{Workspace: e.Workspace, Scope: e.Query.Scope, From: e.Query.From, To: e.Query.To, Bots: e.Query.Bots, Filters: e.Query.Filters, Every: e.Query.Every}
+}
+
 // write makes the file, all of it or none.
 func (m *Manager) write(ctx context.Context, e *Export) (rows, size int64, err error) {
-	q := analytics.Query{Workspace: e.Workspace, Scope: e.Query.Scope, From: e.Query.From, To: e.Query.To, Bots: e.Query.Bots, Filters: e.Query.Filters, Every: e.Query.Every}
-	return writeFile(ctx, m.o.Source, q, fileOptions{path: m.path(e), format: e.Format, rawCSV: e.RawCSV, progress: func(n int64) error {
+	return writeFile(ctx, m.o.Source, e.selects(), fileOptions{path: m.path(e), format: e.Format, rawCSV: e.RawCSV, progress: func(n int64) error {
 		m.mu.Lock()
 		m.rows[e.ID] = n
 		m.mu.Unlock()

@@ -56,6 +56,13 @@ type world struct {
 	node  string
 	m     *exports.Manager
 	stop  func()
+
+	rawDays int // that clicks are kept; 0: for ever
+}
+
+// keeps returns the terms of every workspace.
+func keeps(t analytics.Terms) func(context.Context, terse.WorkspaceID) (analytics.Terms, error) {
+	return func(context.Context, terse.WorkspaceID) (analytics.Terms, error) { return t, nil }
 }
 
 func newWorld(t *testing.T) *world {
@@ -72,7 +79,7 @@ func (w *world) clock() terse.Millis { return terse.Millis(w.now.Load()) }
 func (w *world) start() {
 	w.t.Helper()
 	m, err := exports.Open(exports.Options{
-		Node: w.node, Store: w.store, Source: w.src, Dir: w.dir, Clock: w.clock, Log: slog.New(slog.DiscardHandler),
+		Node: w.node, Store: w.store, Source: w.src, Dir: w.dir, Clock: w.clock, Log: slog.New(slog.DiscardHandler), Terms: keeps(analytics.Terms{Raw: w.rawDays}),
 		Workspaces: func(_ context.Context, after terse.WorkspaceID, _ int) ([]terse.WorkspaceID, error) {
 			if after < enginetest.Workspace {
 				return []terse.WorkspaceID{enginetest.Workspace}, nil
@@ -228,7 +235,7 @@ func TestTidy(t *testing.T) {
 	w := newWorld(t)
 	kept, deleted := w.until(w.create(export.CSV).ID, ended), w.until(w.create(export.Parquet).ID, ended)
 	other, err := exports.Open(exports.Options{
-		Node: "other", Store: w.store, Source: w.src, Dir: t.TempDir(), Clock: w.clock, Log: slog.New(slog.DiscardHandler),
+		Node: "other", Store: w.store, Source: w.src, Dir: t.TempDir(), Clock: w.clock, Log: slog.New(slog.DiscardHandler), Terms: keeps(analytics.Terms{Raw: w.rawDays}),
 		Workspaces: func(context.Context, terse.WorkspaceID, int) ([]terse.WorkspaceID, error) { return nil, nil },
 	})
 	if err != nil {
@@ -263,7 +270,7 @@ func TestTidy(t *testing.T) {
 	}
 	// While the store does not answer nothing is known to be gone.
 	failing, err := exports.Open(exports.Options{
-		Store: w.store, Source: w.src, Dir: w.dir, Clock: w.clock, Log: slog.New(slog.DiscardHandler),
+		Store: w.store, Source: w.src, Dir: w.dir, Clock: w.clock, Log: slog.New(slog.DiscardHandler), Terms: keeps(analytics.Terms{Raw: w.rawDays}),
 		Workspaces: func(context.Context, terse.WorkspaceID, int) ([]terse.WorkspaceID, error) {
 			return nil, terse.ErrUnavailable
 		},

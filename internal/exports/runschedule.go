@@ -93,6 +93,11 @@ func (s *Scheduler) step(ctx context.Context, w terse.WorkspaceID, id string) (m
 	} else if counts, err := s.count(ctx, &e, due.From, end); err == nil { // else it is made once more than needed
 		due.Count = counts[due.From]
 	}
+	terms, err := s.o.Terms(ctx, w)
+	if err != nil {
+		return false, fmt.Errorf("schedule %s: %w", id, err)
+	}
+	incomplete := terms.CompleteFrom(e.selects(due.From, due.From+e.Every.millis()), s.o.Clock()) != 0
 	name := e.ObjectName(due.From)
 	rows, err := s.export(ctx, &e, due.From, name)
 	if ctx.Err() != nil {
@@ -111,6 +116,9 @@ func (s *Scheduler) step(ctx context.Context, w terse.WorkspaceID, id string) (m
 		e.Next, e.Attempts, e.NotBefore, e.Fault = end, 0, 0, ""
 		e.watch(due, s.o.Clock())
 		e.Objects, e.Object, e.Rows, e.DoneAt = e.Objects+1, name, rows, s.o.Clock()
+		if incomplete {
+			e.Incomplete++
+		}
 		s.done.Add(1)
 	default:
 		wait := min(minRetryWait<<min(e.Attempts, 10), maxRetryWait)

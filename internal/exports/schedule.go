@@ -78,6 +78,8 @@ type Schedule struct {
 	Again       int64        `json:"again,omitempty"`        // how often objects were made again
 	AgainObject string       `json:"again_object,omitempty"` // the last of them
 	AgainAt     terse.Millis `json:"again_at,omitempty"`
+	// Incomplete counts the objects that were made when the workspace did not keep all clicks of their time any more.
+	Incomplete int64 `json:"incomplete,omitempty"`
 }
 
 // Watched is an object that may have to be made again.
@@ -119,7 +121,8 @@ type SchedulerOptions struct {
 	Bucket     Bucket                                     // nil: there is none, and no schedule can be made
 	Dir        string                                     // of files on their way, made if missing
 	Workspaces func(ctx context.Context, after terse.WorkspaceID, limit int) ([]terse.WorkspaceID, error)
-	// Terms says how long a workspace keeps its clicks: what is not kept whole any more is not made again.
+	// Terms says how long a workspace keeps its clicks: what is not kept whole any more is not made again, and is said to
+	// be incomplete when it is made.
 	Terms func(ctx context.Context, w terse.WorkspaceID) (analytics.Terms, error)
 	Clock func() terse.Millis
 	Log   *slog.Logger
