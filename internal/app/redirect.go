@@ -26,7 +26,7 @@ func (s *server) openRedirect() error {
 	s.onStop("click limits", counter.Close)
 	o := redirect.Options{
 		Domains: s.domains, Store: s.engine.reads, Campaigns: s.campaigns, Clock: s.clock, Log: s.log, ListenHost: s.cfg.RedirectAddr,
-		Places: s.places, Limiter: counter, TellFailure: s.tellFailure(),
+		IgnoreOptOut: !s.cfg.Clicks.HonourOptOut, Places: s.places, Limiter: counter, TellFailure: s.tellFailure(),
 		TrustedProxies: s.cfg.TrustedProxies, ProxyProtocol: s.cfg.Redirect.ProxyProtocol, CacheBytes: int64(s.cfg.Cache.Bytes),
 		MaxConnsPerIP: s.cfg.Redirect.MaxConnsPerIP, DrainDelay: s.cfg.Redirect.DrainWait,
 		Interstitials: func(w terse.WorkspaceID) bool {

@@ -21,21 +21,29 @@ const (
 	OutcomePreview
 )
 
-// Flag marks facts of the request that classify a click. Their values are on disk.
-type Flag uint8
+// Flag marks facts of the request that classify a click. The values of the lower eight are on disk; what is above them
+// never is.
+type Flag uint16
 
 // The flags.
 const (
 	FlagHead     Flag = 1 << iota // HEAD or OPTIONS
 	FlagPrefetch                  // Sec-Purpose, Purpose, X-Purpose or X-Moz says prefetch or preview
 	FlagQR                        // ?qr=1
-	FlagNoTrack                   // the visitor opted out
+	FlagNoTrack                   // a member's own visit, which is not to be counted as a person's: class BotSelf
 	FlagMobile                    // Sec-CH-UA-Mobile: ?1
 	flagID                        // the click has an id of its own: set by the recorder
 	flagSeq                       // it is not the first of its millisecond: on disk only
 	flagTotal                     // it stands for as many as it weighs, and nothing but their link is known: on disk only
+	// FlagOptOut says that the visitor asks not to be followed (Sec-GPC, DNT). Such a click is a person's as any other, but
+	// has no visitor, and nothing of the visitor is kept. That is done before the first write, so the flag ends there.
+	FlagOptOut
 )
 
+// flagsAnonymous are those whose clicks have no visitor, and of which nothing is kept.
+const flagsAnonymous = FlagNoTrack | FlagOptOut
+
+// flagsKnown are those on disk that a click can come with.
 const flagsKnown = FlagHead | FlagPrefetch | FlagQR | FlagNoTrack | FlagMobile
 
 // Click is one redirect decision as the redirect plane saw it. The byte slices

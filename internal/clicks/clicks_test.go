@@ -129,6 +129,7 @@ func TestRoundTrip(t *testing.T) {
 		clicks[3].Rule, clicks[4].Outcome, clicks[5].Campaign = 200, OutcomePreview, 0
 		clicks[6] = Click{At: 5, Outcome: OutcomeNotFound, Code: []byte("unknown"), Domain: "x"}
 		clicks[7].Flags = flagsKnown
+		clicks[9].Flags = FlagOptOut | FlagQR
 		clicks[8].ID = NewClickID(clicks[8].At, 0xabcdef, 0x0123456789abcdef)
 		byCode := map[string]*Click{}
 		for i := range clicks {
@@ -161,13 +162,13 @@ func TestRoundTrip(t *testing.T) {
 			cut, _ := trackingOnlyURL(nil, []byte(c.Destination))
 			want := Raw{
 				ID: g.ID, At: c.At, Workspace: c.Workspace, Link: c.Link, Campaign: c.Campaign, Rule: c.Rule, Outcome: c.Outcome,
-				Flags: c.Flags, Weight: 1, Visitor: g.Visitor, Country: []byte(o.Geo.Country(c.IP)), Domain: []byte(c.Domain), Code: c.Code,
+				Flags: c.Flags &^ FlagOptOut, Weight: 1, Visitor: g.Visitor, Country: []byte(o.Geo.Country(c.IP)), Domain: []byte(c.Domain), Code: c.Code,
 				Destination: cut, UserAgent: c.UserAgent, Language: c.Language, Platform: c.Platform, Referrer: cutQuery(c.Referrer), Node: "n1",
 			}
 			if a, b := fmt.Sprintf("%+v", g), fmt.Sprintf("%+v", want); a != b {
 				t.Fatalf("got  %s\nwant %s", a, b)
 			}
-			if anonymous := !c.IP.IsValid() || c.Flags&FlagNoTrack != 0; (g.Visitor == 0) != anonymous {
+			if anonymous := !c.IP.IsValid() || c.Flags&(FlagNoTrack|FlagOptOut) != 0; (g.Visitor == 0) != anonymous {
 				t.Fatalf("visitor %x of %+v", g.Visitor, c)
 			}
 			if ids[g.ID] || g.ID[6]>>4 != 7 || g.ID[8]>>6 != 2 {

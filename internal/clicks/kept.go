@@ -53,9 +53,9 @@ func networkText(b []byte) string {
 	return ""
 }
 
-// keep is the part of the IP step that cuts addresses. Of those who opted out nothing is kept.
+// keep is the part of the IP step that cuts addresses. Of those who are not to be followed nothing is kept.
 func (w *writer) keep(rec *record) {
-	if rec.flags&FlagNoTrack != 0 {
+	if rec.flags&flagsAnonymous != 0 {
 		return
 	}
 	if rec.workspace != w.keptOf {

@@ -25,17 +25,18 @@ const (
 //	 0 u32 size of the slot      28 u32 size of the query
 //	 4 i64 at                    32 u8  rule
 //	12 u64 link                  33 u8  outcome
-//	20 u32 workspace             34 u8  flags
+//	20 u32 workspace             34 u8  the lower flags
 //	24 u16 destination size      35 u8  address size: 0, 4 or 16
 //	26 u16 referrer size         36 u64 campaign
 //	44 u8 domain size, 45 u8 code size
 //	46 [16] address
-//	62 the id, 16 bytes, if flagID is set
+//	62 u8 the flags above: FlagOptOut
+//	63 the id, 16 bytes, if flagID is set
 //	   domain, code, destination, referrer, query, client
 //
 // The client (User-Agent, language, platform) is the very byte string that the
 // writer interns, so it need not be put together there.
-const slotHeader = 62
+const slotHeader = 63
 
 // clientHeader precedes the three texts of a client: u16 User-Agent size, u8 language size.
 const clientHeader = 3
@@ -71,7 +72,7 @@ func putSlot(b []byte, c *Click) {
 	le.PutUint16(h[24:], uint16(len(destination)))
 	le.PutUint16(h[26:], uint16(len(referrer)))
 	le.PutUint32(h[28:], uint32(len(query)))
-	h[32], h[33], h[34] = c.Rule, uint8(c.Outcome), uint8(c.Flags&^(flagID|flagTotal))
+	h[32], h[33], h[34], h[62] = c.Rule, uint8(c.Outcome), uint8(c.Flags&^(flagID|flagTotal)), uint8(c.Flags>>8)
 	switch ip := c.IP.Unmap(); {
 	case ip.Is4():
 		a := ip.As4()
@@ -129,7 +130,7 @@ func (s *slot) get(b []byte) []byte {
 	s.link = terse.LinkNumber(le.Uint64(b[12:]))
 	s.workspace = terse.WorkspaceID(le.Uint32(b[20:]))
 	destination, referrer, query := int(le.Uint16(b[24:])), int(le.Uint16(b[26:])), int(le.Uint32(b[28:]))
-	s.rule, s.outcome, s.flags = b[32], Outcome(b[33]), Flag(b[34])
+	s.rule, s.outcome, s.flags = b[32], Outcome(b[33]), Flag(b[34])|Flag(b[62])<<8
 	switch b[35] {
 	case 4:
 		s.ip = netip.AddrFrom4([4]byte(b[46:50]))

@@ -185,7 +185,7 @@ func (w *writer) encode(b []byte, now int64, at rung) {
 			s.at = terse.Millis(now)
 		}
 		rec.visitor = 0
-		if s.flags&FlagNoTrack == 0 {
+		if s.flags&flagsAnonymous == 0 {
 			rec.visitor = w.visitor.of(&s)
 		}
 		rec.country, rec.place = "", nil

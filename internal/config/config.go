@@ -123,6 +123,7 @@ type Clicks struct {
 	SyncEvery    time.Duration `key:"sync_every" range:"10ms..1m" doc:"Time between syncs of the spool: what a loss of power can cost with durability interval."`
 	MaxBytes     Bytes         `key:"max_bytes" range:"64MiB..100TiB" doc:"Largest size of the spool on disk. From 80 % of it bots are dropped first, then clicks are sampled."`
 	KeepSegments time.Duration `key:"keep_segments" range:"0s..87600h" doc:"Time that spool segments are kept after the analytics engine has recorded them, so that it can be rebuilt."`
+	HonourOptOut bool          `key:"honour_opt_out" doc:"Who asks not to be followed (Sec-GPC: 1 or DNT: 1) is counted as a person, but has no visitor, and nothing that a workspace keeps of visitors is kept. false counts them like anybody."`
 }
 
 // Geo names databases of places that the user brings.
@@ -253,6 +254,7 @@ func Default(memory int64) *Config {
 			SyncEvery:    time.Second,
 			MaxBytes:     10 * GiB,
 			KeepSegments: 7 * 24 * time.Hour,
+			HonourOptOut: true,
 		},
 		Analytics: Analytics{
 			Enabled: true, Engine: EngineDuckDB, MemoryLimit: share(memory, 4, 2*GiB), Threads: 2, RawDays: 400, BotDays: 30, SweepLinks: 5,

@@ -82,19 +82,26 @@ type Visit struct {
 	Scratch *[]uint64
 }
 
-// ScanMark is the query parameter that QR codes carry. It is ours and is not forwarded.
-const ScanMark = "qr=1"
+// The query parameters that are ours and are not forwarded.
+const (
+	// ScanMark is what QR codes carry.
+	ScanMark = "qr=1"
+	// NoTrackMark says that a visit is not to be counted as a person's. Its name is ours, so that no destination has it.
+	NoTrackMark = "terse_notrack=1"
+)
 
-// HasScanMark reports whether a raw query has the parameter qr=1.
-func HasScanMark(query []byte) bool {
+// isMark reports whether a pair of a query is ours.
+func isMark(pair []byte) bool { return string(pair) == ScanMark || string(pair) == NoTrackMark }
+
+// Marks reports which parameters of ours a raw query has.
+func Marks(query []byte) (scan, noTrack bool) {
 	for len(query) >= len(ScanMark) {
 		var pair []byte
 		pair, query, _ = bytes.Cut(query, []byte{'&'})
-		if string(pair) == ScanMark {
-			return true
-		}
+		scan = scan || string(pair) == ScanMark
+		noTrack = noTrack || string(pair) == NoTrackMark
 	}
-	return false
+	return scan, noTrack
 }
 
 // AppendURL appends destination, whose parts are p, with what the visit brings along: rest
@@ -154,7 +161,7 @@ func (q *queries) winners(scratch *[]uint64, query []byte, ours bool) {
 	for len(query) > 0 {
 		var pair []byte
 		pair, query, _ = bytes.Cut(query, []byte{'&'})
-		if len(pair) > 0 && !(ours && string(pair) == ScanMark) {
+		if len(pair) > 0 && !(ours && isMark(pair)) {
 			keys = append(keys, keyHash(pair))
 		}
 	}
@@ -221,7 +228,7 @@ func (q *queries) storedPairs(stored string, winners []uint64) {
 	}
 }
 
-// incoming writes the pairs of the visit that no winner names. Our own qr=1 stays out. An ampersand at
+// incoming writes the pairs of the visit that no winner names. Our own marks stay out. An ampersand at
 // the end stays, if what it follows does.
 func (q *queries) incoming(query []byte, winners []uint64) {
 	wrote := false
@@ -235,7 +242,7 @@ func (q *queries) incoming(query []byte, winners []uint64) {
 			}
 			return
 		}
-		if wrote = string(pair) != ScanMark && !without(pair, winners); wrote {
+		if wrote = !isMark(pair) && !without(pair, winners); wrote {
 			q.pair(pair)
 		}
 		if !more {

@@ -124,6 +124,8 @@ func TestAppendURL(t *testing.T) {
 		{"a stored ampersand at the end", "https://x.test/?a=1&", none, "b=2", "https://x.test/?a=1&b=2", "https://x.test/?b=2&a=1", "", ""},
 		{"the mark of a scan stays out", "https://x.test/?a=1", none, "qr=1&b=2", "https://x.test/?a=1&b=2", "https://x.test/?b=2&a=1", "", ""},
 		{"only the mark of a scan", "https://x.test/?a=1", none, "qr=1", "https://x.test/?a=1", "", "", ""},
+		{"the mark of a member stays out", "https://x.test/?a=1", none, "terse_notrack=1&b=2", "https://x.test/?a=1&b=2", "https://x.test/?b=2&a=1", "", ""},
+		{"a name like that of the mark", "https://x.test/?a=1", none, "terse_notrack=10", "https://x.test/?a=1&terse_notrack=10", "https://x.test/?terse_notrack=10&a=1", "", ""},
 		{"a stored qr is the destination's", "https://x.test/?qr=7", none, "qr=1", "https://x.test/?qr=7", "", "", ""},
 		{"raw bytes are encoded", "https://x.test/", none, "a=\xff \"", "https://x.test/?a=%FF%20\"", "", "", ""},
 		{"path", "https://x.test/base", "x/y", "", "https://x.test/base/x/y", "", "", "https://x.test/base/x/y?utm_source=sms&utm_campaign=black%20friday%20%26%20more"},

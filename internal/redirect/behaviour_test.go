@@ -161,6 +161,16 @@ func TestBehaviour(t *testing.T) {
 		{"qr=1 marks a scan", "GET go.example.com /plain?qr=1", 302, "https://example.com/some/path", "redirect qr"},
 		{"qr=1 is not forwarded", "GET go.example.com /fq?qr=1", 302, "https://example.com/p?a=1#frag", "redirect qr"},
 		{"qr=1 between others", "GET go.example.com /fq?b=2&qr=1&c=3", 302, "https://example.com/p?a=1&b=2&c=3#frag", "redirect qr"},
+		{"terse_notrack=1 marks a member's visit", "GET go.example.com /plain?terse_notrack=1", 302, "https://example.com/some/path", "redirect notrack"},
+		{"terse_notrack=1 is not forwarded", "GET go.example.com /fq?b=2&terse_notrack=1&qr=1&c=3", 302, "https://example.com/p?a=1&b=2&c=3#frag", "redirect qr notrack"},
+		{"notrack=1 is the destination's", "GET go.example.com /fq?notrack=1", 302, "https://example.com/p?a=1&notrack=1#frag", redirect},
+		{"terse_notrack=0 is something else", "GET go.example.com /fq?terse_notrack=0", 302, "https://example.com/p?a=1&terse_notrack=0#frag", redirect},
+		{"the cookie of a member", "GET go.example.com /plain\nCookie: a=b; terse_notrack=1;c=d", 302, "https://example.com/some/path", "redirect notrack"},
+		{"the cookie of a member, unknown code", "GET go.example.com /nobody\nCookie: terse_notrack=1", 404, "", "notfound notrack"},
+		{"another value of the cookie", "GET go.example.com /plain\nCookie: terse_notrack=10; xterse_notrack=1", 302, "https://example.com/some/path", redirect},
+		{"Global Privacy Control", "GET go.example.com /plain\nSec-GPC: 1", 302, "https://example.com/some/path", "redirect optout"},
+		{"Do Not Track", "GET go.example.com /plain\nDNT: 1", 302, "https://example.com/some/path", "redirect optout"},
+		{"no objection", "GET go.example.com /plain\nDNT: 0\nSec-GPC: 0", 302, "https://example.com/some/path", redirect},
 		{"qr=10 is something else", "GET go.example.com /fq?qr=10", 302, "https://example.com/p?a=1&qr=10#frag", redirect},
 
 		{"path forwarded", "GET go.example.com /fp/x/y%20z", 302, "https://example.com/base/x/y%20z?a=1#frag", redirect},
@@ -353,7 +363,7 @@ func describe(got []clicks.Click) string {
 		for _, f := range []struct {
 			flag clicks.Flag
 			name string
-		}{{clicks.FlagHead, " head"}, {clicks.FlagPrefetch, " prefetch"}, {clicks.FlagQR, " qr"}, {clicks.FlagMobile, " mobile"}} {
+		}{{clicks.FlagHead, " head"}, {clicks.FlagPrefetch, " prefetch"}, {clicks.FlagQR, " qr"}, {clicks.FlagMobile, " mobile"}, {clicks.FlagNoTrack, " notrack"}, {clicks.FlagOptOut, " optout"}} {
 			if c.Flags&f.flag != 0 {
 				b.WriteString(f.name)
 			}

@@ -53,12 +53,13 @@ func TestHitAllocs(t *testing.T) {
 	plain := w.link("go.example.com", "", "https://example.com/some/long/path?a=b")
 	w.link("fwd.example.com", "alias", "https://example.com/some/long/path?a=b#part")
 	for name, request := range map[string]string{
-		"hit":     "GET /" + plain.Code + " HTTP/1.1\r\n" + browserHeaders + "\r\n",
-		"head":    "HEAD /" + plain.Code + " HTTP/1.1\r\n" + browserHeaders + "\r\n",
-		"proxied": "GET /" + plain.Code + " HTTP/1.1\r\nX-Forwarded-For: 192.0.2.1, 203.0.113.9\r\n" + browserHeaders + "\r\n",
-		"forward": "GET /alias?qr=1&b=%20c&d= HTTP/1.1\r\nHost: fwd.example.com\r\n\r\n",
-		"unknown": "GET /nobodyhasthis HTTP/1.1\r\n" + browserHeaders + "\r\n",
-		"host":    "GET /x HTTP/1.1\r\nHost: unknown.example.com\r\n\r\n",
+		"hit":                              "GET /" + plain.Code + " HTTP/1.1\r\n" + browserHeaders + "\r\n",
+		"head":                             "HEAD /" + plain.Code + " HTTP/1.1\r\n" + browserHeaders + "\r\n",
+		"proxied":                          "GET /" + plain.Code + " HTTP/1.1\r\nX-Forwarded-For: 192.0.2.1, 203.0.113.9\r\n" + browserHeaders + "\r\n",
+		"forward":                          "GET /alias?qr=1&b=%20c&d= HTTP/1.1\r\nHost: fwd.example.com\r\n\r\n",
+		"a query and a cookie of a member": "GET /" + plain.Code + "?terse_notrack=1&qr=1 HTTP/1.1\r\nCookie: a=b; terse_notrack=1\r\nSec-GPC: 1\r\n" + browserHeaders + "\r\n",
+		"unknown":                          "GET /nobodyhasthis HTTP/1.1\r\n" + browserHeaders + "\r\n",
+		"host":                             "GET /x HTTP/1.1\r\nHost: unknown.example.com\r\n\r\n",
 	} {
 		ctx := newCtx(t, request)
 		w.server.handle(ctx) // fills the cache and grows buffers

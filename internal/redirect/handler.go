@@ -12,7 +12,6 @@ import (
 	"github.com/terselink/terse/internal/clicks"
 	"github.com/terselink/terse/internal/code"
 	"github.com/terselink/terse/internal/domains"
-	"github.com/terselink/terse/internal/forward"
 )
 
 // handle answers one request that fasthttp has read. It runs in a goroutine of the
@@ -157,6 +156,8 @@ func (s *Server) answerSystem(ctx *fasthttp.RequestCtx, r *request, d *domains.D
 	switch string(r.path) {
 	case whoamiPath:
 		s.answerWhoami(ctx, r, d)
+	case noTrackPath:
+		s.answerNoTrack(ctx, r, d)
 	case "/favicon.ico":
 		ctx.SetStatusCode(http.StatusNoContent)
 		ctx.Response.Header.Set("Cache-Control", "public, max-age=86400")
@@ -293,8 +294,14 @@ func (s *Server) capture(r *request, d *domains.Domain, l *link, v *decision, as
 	if l != nil {
 		c.Workspace, c.Link, c.Campaign = l.workspace, l.number, l.campaign
 	}
-	if len(r.query) > 0 && forward.HasScanMark(r.query) {
-		c.Flags |= clicks.FlagQR
+	if r.optsOut && !s.o.IgnoreOptOut {
+		c.Flags |= clicks.FlagOptOut
+	}
+	if len(r.query) > 0 {
+		c.Flags |= marksOf(r.query)
+	}
+	if len(r.cookie) > 0 && hasNoTrackCookie(r.cookie) {
+		c.Flags |= clicks.FlagNoTrack
 	}
 	c.IP = s.clients.Resolve(r.peer, r.xff, r.forwarded)
 	c.UserAgent, c.Referrer, c.Language, c.Platform, c.Query = r.userAgent, r.referrer, r.language, r.platform, r.query

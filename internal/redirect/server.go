@@ -53,8 +53,11 @@ type Options struct {
 	// RecorderWaits says that Capture waits for the disk. Then every connection has a
 	// goroutine, since an event loop must not wait.
 	RecorderWaits bool
-	Places        Places  // nil: no rule on a country or a region matches
-	Limiter       Limiter // nil: links with max_clicks answer 503
+	// IgnoreOptOut counts a visitor who asks not to be followed (Sec-GPC, DNT) like any other. They are shown no pixels in
+	// either case.
+	IgnoreOptOut bool
+	Places       Places  // nil: no rule on a country or a region matches
+	Limiter      Limiter // nil: links with max_clicks answer 503
 	// TellFailure tells other nodes of a wrong password, for HeardFailure; it must not wait. nil: there are none.
 	TellFailure func(table string, client netip.Prefix)
 	CookieKey   []byte              // signs the cookies of links with a password, which answer 503 without it
