@@ -66,7 +66,7 @@ func (s *server) startAnalytics(ctx context.Context, spool string) error {
 		}
 		duck, err := child.Start(ctx, child.Options{
 			Exe: s.o.AnalyticsExe, DataDir: s.cfg.Data, SpoolDir: spool, Store: recordStore(s.cfg), Log: s.log,
-			MemoryLimit: int64(s.cfg.Analytics.MemoryLimit), Threads: s.cfg.Analytics.Threads, SweepLinks: cmp.Or(s.cfg.Analytics.SweepLinks, -1),
+			MemoryLimit: int64(s.cfg.Analytics.MemoryLimit), Threads: s.cfg.Analytics.Threads, SweepLinks: cmp.Or(s.cfg.Analytics.SweepLinks, -1), Enrich: enrichSettings(s.cfg),
 		})
 		if err != nil {
 			return fmt.Errorf("start analytics: %w", err)
@@ -86,8 +86,14 @@ func clickHouseOptions(cfg *config.Config) (clickhouse.Options, error) {
 	name, err := spoolName(filepath.Join(cfg.Data, spoolNameFile))
 	return clickhouse.Options{
 		URL: c.URL.Reveal(), Source: name, QueryTimeout: c.QueryTimeout, InsertTimeout: c.InsertTimeout, MaxRows: c.InsertRows, MaxConns: c.MaxConns,
-		SweepLinks: cmp.Or(cfg.Analytics.SweepLinks, -1),
+		SweepLinks: cmp.Or(cfg.Analytics.SweepLinks, -1), Enrich: enrichSettings(cfg),
 	}, err
+}
+
+// enrichSettings returns what a valid configuration says of enrichment.
+func enrichSettings(cfg *config.Config) clicks.EnrichSettings {
+	asns, _ := cfg.Clicks.Hosting() // the configuration was checked
+	return clicks.EnrichSettings{RefPath: cfg.Clicks.ReferrerPath, Hosting: asns}
 }
 
 // spoolNameFile holds the name by which a server that several nodes write to knows the spool of this one.

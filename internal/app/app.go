@@ -404,13 +404,13 @@ func (s *server) openClicks(ctx context.Context) error {
 	spool := filepath.Join(s.cfg.Data, spoolDir)
 	s.recorder, err = clicks.Open(clicks.Options{
 		Dir: spool, Node: clicks.NodeName(s.nodeName("")), BufferBytes: int(s.cfg.Clicks.BufferBytes), SyncEvery: s.cfg.Clicks.SyncEvery, Durability: durability,
-		MaxBytes: int64(s.cfg.Clicks.MaxBytes), Geo: s.places, Salts: s.salts, Kept: s.kept, Log: s.log,
+		MaxBytes: int64(s.cfg.Clicks.MaxBytes), Geo: s.places, Salts: s.salts, Kept: s.kept, Own: s.own, Log: s.log,
 	})
 	if err != nil {
 		return fmt.Errorf("open click spool: %w", err)
 	}
 	s.registry.MustRegister(s.recorder)
-	s.live = live.New(live.Options{Log: s.log, Tags: &facts.Lookup{Store: s.store, Code: s.codeOf}, Open: func() (live.Tail, error) { return clicks.OpenTail(spool, s.recorder.Position()) }})
+	s.live = live.New(live.Options{Log: s.log, Tags: &facts.Lookup{Store: s.store, Code: s.codeOf}, Open: func() (live.Tail, error) { return clicks.OpenTail(spool, s.recorder.Position(), enrichSettings(s.cfg)) }})
 	if s.cfg.Redis.ClickStreams {
 		if err := s.spoolIntoStreams(ctx, spool); err != nil {
 			return err
@@ -446,6 +446,12 @@ const keptWithin = 5 * time.Minute
 // hearer tells whether all that others had changed some time ago is in force here: *edge.Store and *changes.Hub.
 type hearer interface {
 	HeardWithin(time.Duration) bool
+}
+
+// own tells whether a workspace can make links on the domain that serves a host.
+func (s *server) own(w terse.WorkspaceID, host []byte) bool {
+	d := s.domains.ByHost(host)
+	return d != nil && d.Usable(w)
 }
 
 // kept tells what a workspace keeps of its visitors. While its settings are not known that is nothing.

@@ -157,7 +157,7 @@ func (s *server) countStreams(ctx context.Context, e *clickhouse.Engine) error {
 
 // countHeld does so until ctx ends.
 func (s *server) countHeld(ctx context.Context, e *clickhouse.Engine) error {
-	r, err := clickstream.NewReceiver(clickstream.ReceiverOptions{Remote: s.streams.remote, Place: e.Place, Counters: s.streams.counters, Log: s.log})
+	r, err := clickstream.NewReceiver(clickstream.ReceiverOptions{Remote: s.streams.remote, Place: e.Place, Counters: s.streams.counters, Log: s.log, Enrich: enrichSettings(s.cfg)})
 	if err != nil {
 		return fmt.Errorf("read the stream of clicks: %w", err)
 	}

@@ -24,6 +24,13 @@ func TestCaptureAllocs(t *testing.T) {
 // TestWriterAllocs: the writer reuses everything.
 func TestWriterAllocs(t *testing.T) {
 	w, buf := benchWriter(t, 1000)
+	asked := 0
+	w.r.o.Own = func(terse.WorkspaceID, []byte) bool { asked++; return asked%2 == 0 }
+	defer func() {
+		if asked == 0 {
+			t.Error("nobody has a referrer")
+		}
+	}()
 	run := func() {
 		w.encode(buf, noon.UnixMilli(), rungAll)
 		w.endGroup()

@@ -8,13 +8,19 @@ import (
 	"github.com/terselink/terse/internal/agent"
 )
 
+// EnrichSettings are what an operator says of enrichment, the same for all who enrich. The zero value is what is so
+// by default. Engines hand it to other processes as JSON.
+type EnrichSettings struct {
+	RefPath bool     `json:"ref_path,omitzero"` // events have the path of the referrer
+	Hosting []uint32 `json:"hosting,omitzero"`  // AS numbers of hosting networks beside those of data/hosting.txt
+}
+
 // EnricherOptions configure an Enricher. Zero values mean the defaults named.
 type EnricherOptions struct {
-	Agents       *agent.Parser          // default agent.New; must not be shared
-	RepeatWindow time.Duration          // default 1 h
-	RepeatBytes  int                    // memory of the repeat table; default 32 MiB, about 2 M visitor-link pairs
-	RefPath      bool                   // keep the path of referrers
-	Self         func(host string) bool // further hosts whose referrals are direct; nil: only the click's own domain
+	EnrichSettings
+	Agents       *agent.Parser // default agent.New; must not be shared
+	RepeatWindow time.Duration // default 1 h
+	RepeatBytes  int           // memory of the repeat table; default 32 MiB, about 2 M visitor-link pairs
 }
 
 // Enricher turns spool records into events, in the process of the reader. But
@@ -24,6 +30,7 @@ type Enricher struct {
 	o       EnricherOptions
 	tables  *referrerTables
 	repeats *repeatTable
+	hosting map[uint32]bool // AS numbers
 
 	texts     memo[string]
 	domains   memo[domainText]
@@ -65,7 +72,7 @@ func NewEnricher(o EnricherOptions) (*Enricher, error) {
 	tables := loadReferrers()
 	value := func(b []byte) string { return cutText(decodeValue(b), maxText) }
 	return &Enricher{
-		o: o, tables: tables,
+		o: o, tables: tables, hosting: hosted(o.Hosting),
 		repeats:   newRepeatTable(o.RepeatBytes, o.RepeatWindow.Milliseconds()),
 		texts:     newMemo(manyTexts, cleanText),
 		utm:       newMemo(someTexts, value),
@@ -125,7 +132,7 @@ func (e *Enricher) Enrich(raw *Raw, ev *Event) {
 	ev.Browser, ev.BrowserVer, ev.BotName = info.Browser, info.BrowserVersion, info.BotName
 
 	ref := e.referrers.get(raw.Referrer)
-	if ref.host != "" && (ref.host == domain.host || e.o.Self != nil && e.o.Self(ref.host)) {
+	if ref.host != "" && ref.host == domain.host {
 		ref = referrer{}
 	}
 	ev.RefHost = ref.host
@@ -134,7 +141,9 @@ func (e *Enricher) Enrich(raw *Raw, ev *Event) {
 	}
 	ev.Source = e.source(&t, ref.source, info.App)
 
-	ev.Bot = class(raw.Flags, BotClass(info.Bot), ref.class)
+	// Of a row of totals nothing is known of the request; it has no network either.
+	server := raw.ASN != 0 && len(raw.Language) == 0 && e.hosting[raw.ASN]
+	ev.Bot = class(raw.Flags, BotClass(info.Bot), server, ref.class)
 	if ev.Bot != Human {
 		ev.Visitor = 0
 	} else if ev.Visitor != 0 && ev.Outcome == OutcomeRedirect {
@@ -170,8 +179,9 @@ func (e *Enricher) source(t *tracking, referrer, app string) string {
 	return app
 }
 
-// class applies the tests in the order of docs/clicks.md; the first match wins.
-func class(flags Flag, agent, referrer BotClass) BotClass {
+// class applies the tests in the order of docs/clicks.md; the first match wins. server says that the request has no
+// Accept-Language and comes from a network that sells servers.
+func class(flags Flag, agent BotClass, server bool, referrer BotClass) BotClass {
 	switch {
 	case flags&FlagPrefetch != 0:
 		return BotPrefetch
@@ -179,6 +189,8 @@ func class(flags Flag, agent, referrer BotClass) BotClass {
 		return BotHead
 	case agent != Human:
 		return agent
+	case server:
+		return BotScanner
 	case referrer != Human:
 		return referrer
 	case flags&FlagNoTrack != 0:

@@ -14,8 +14,8 @@ type EventReader struct {
 }
 
 // OpenEvents returns a reader of the spool in dir that begins at from; see OpenReader.
-func OpenEvents(dir string, from Position) (*EventReader, error) {
-	enricher, err := NewEnricher(EnricherOptions{})
+func OpenEvents(dir string, from Position, set EnrichSettings) (*EventReader, error) {
+	enricher, err := NewEnricher(EnricherOptions{EnrichSettings: set})
 	if err != nil {
 		return nil, err
 	}

@@ -11,8 +11,8 @@ type GroupEvents struct {
 }
 
 // NewGroupEvents returns one that has seen no click yet.
-func NewGroupEvents() (*GroupEvents, error) {
-	enricher, err := NewEnricher(EnricherOptions{})
+func NewGroupEvents(set EnrichSettings) (*GroupEvents, error) {
+	enricher, err := NewEnricher(EnricherOptions{EnrichSettings: set})
 	if err != nil {
 		return nil, err
 	}

@@ -45,7 +45,11 @@ type Options struct {
 	// Kept tells, from memory and without waiting, what a workspace keeps of its visitors; it is asked for clicks as they
 	// are written, from many goroutines. nil: nothing.
 	Kept func(terse.WorkspaceID) Kept
-	Log  *slog.Logger // default: discarded
+	// Own tells, from memory and without waiting, whether a host is a domain of links of a workspace: referrals from it are
+	// direct, and are written without the referrer. The host is in lower case, perhaps with a port, and borrowed. It is asked for
+	// clicks as they are written. nil: only a click's own domain is known, to those who read.
+	Own func(w terse.WorkspaceID, host []byte) bool
+	Log *slog.Logger // default: discarded
 }
 
 // NodeName returns as much of a name as Options.Node takes, in whole characters.

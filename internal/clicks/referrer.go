@@ -119,6 +119,29 @@ func (t *referrerTables) parse(raw []byte) referrer {
 	return r
 }
 
+// appendReferrerHost appends the host of a referrer that is a web address, in lower case and with its port. It appends nothing for
+// anything else, and as much as domains have of what is longer.
+func appendReferrerHost(dst, raw []byte) []byte {
+	host, ok := cutPrefixFold(raw, "https://")
+	if !ok {
+		if host, ok = cutPrefixFold(raw, "http://"); !ok {
+			return dst
+		}
+	}
+	if i := bytes.IndexAny(host, "/?#"); i >= 0 {
+		host = host[:i]
+	}
+	host = host[bytes.LastIndexByte(host, '@')+1:]
+	host = bytes.TrimSuffix(host, []byte{'.'})
+	for _, c := range host[:min(len(host), maxDomain)] {
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		dst = append(dst, c)
+	}
+	return dst
+}
+
 func cutPrefixFold(b []byte, prefix string) ([]byte, bool) {
 	if len(b) < len(prefix) || !bytes.EqualFold(b[:len(prefix)], []byte(prefix)) {
 		return b, false
@@ -144,17 +167,31 @@ func validHost(h string) bool {
 // trimHost takes labels off that only say which rendering a page has.
 func trimHost(h string) string {
 	for {
-		label, rest, ok := strings.Cut(h, ".")
-		if !ok || !strings.Contains(rest, ".") {
+		shorter := trimLabel(h)
+		if len(shorter) == len(h) {
 			return h
 		}
-		switch label {
-		case "www", "m", "l", "lm", "amp", "mobile", "out":
-			h = rest
-		default:
-			return h
-		}
+		h = shorter
 	}
+}
+
+// trimLabel is one step of trimHost; a host that has no such label is returned as it is.
+func trimLabel[T string | []byte](h T) T {
+	dot := -1
+	for i := range len(h) {
+		if h[i] != '.' {
+			continue
+		}
+		if dot >= 0 { // two labels stay
+			switch string(h[:dot]) {
+			case "www", "m", "l", "lm", "amp", "mobile", "out":
+				return h[dot+1:]
+			}
+			return h
+		}
+		dot = i
+	}
+	return h
 }
 
 // group returns the group of a host, "" if it has none.

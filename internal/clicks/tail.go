@@ -13,9 +13,9 @@ type Tail struct {
 
 // OpenTail returns a tail of the spool in dir that begins at from; Recorder.Position is the end of
 // what was written.
-func OpenTail(dir string, from Position) (*Tail, error) {
+func OpenTail(dir string, from Position, set EnrichSettings) (*Tail, error) {
 	// One slot is the least that a repeat table has: a tail sees too little for repeats.
-	enricher, err := NewEnricher(EnricherOptions{RepeatBytes: 1 << 12})
+	enricher, err := NewEnricher(EnricherOptions{EnrichSettings: set, RepeatBytes: 1 << 12})
 	if err != nil {
 		return nil, err
 	}

@@ -20,7 +20,7 @@ func TestTail(t *testing.T) {
 		}
 	}
 	put(all[:200])
-	tail, err := OpenTail(o.Dir, r.Position())
+	tail, err := OpenTail(o.Dir, r.Position(), EnrichSettings{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func TestPositionAtStart(t *testing.T) {
 	if p := r.Position(); p.Boot != r.Boot() {
 		t.Errorf("%+v", p)
 	}
-	tail, err := OpenTail(o.Dir, r.Position())
+	tail, err := OpenTail(o.Dir, r.Position(), EnrichSettings{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,6 +39,7 @@ type writer struct {
 	keptOf  terse.WorkspaceID // whose kept is; 0: asked anew in every round
 	kept    Kept
 	cut     []byte // scratch of filtered queries
+	host    []byte // scratch of referring hosts
 	sampler uint64
 
 	file   vfs.File
@@ -198,6 +199,9 @@ func (w *writer) encode(b []byte, now int64, at rung) {
 		}
 		w.cut = w.cut[:0]
 		rec.referrer = cutQuery(s.referrer)
+		if len(rec.referrer) > 0 && w.r.o.Own != nil && w.refersToItself(&rec) {
+			rec.referrer = nil
+		}
 		rec.destination, w.cut = trackingOnlyURL(w.cut, s.destination)
 		rec.query, w.cut = trackingOnly(w.cut, s.query)
 		if w.group.full() {
@@ -220,6 +224,22 @@ func (w *writer) locate(rec *record) {
 		w.place = appendPlace(w.place[:0], p.ASN, p.Region, p.City)
 		rec.place = w.place
 	}
+}
+
+// refersToItself reports whether a click comes from another page of a domain of its workspace.
+func (w *writer) refersToItself(rec *record) bool {
+	w.host = appendReferrerHost(w.host[:0], rec.referrer)
+	for host := w.host; len(host) > 0; {
+		if w.r.o.Own(rec.workspace, host) {
+			return true
+		}
+		shorter := trimLabel(host)
+		if len(shorter) == len(host) {
+			return false
+		}
+		host = shorter
+	}
+	return false
 }
 
 // admit applies the ladder and counts what it refuses.

@@ -8,7 +8,7 @@ func ReadEntry(data []byte) (spool string, n int, end clicks.Position, err error
 	if err != nil {
 		return "", 0, end, err
 	}
-	events, err := clicks.NewGroupEvents()
+	events, err := clicks.NewGroupEvents(clicks.EnrichSettings{})
 	if err != nil {
 		return "", 0, end, err
 	}

@@ -12,13 +12,14 @@ import (
 	"github.com/terselink/terse/internal/sleep"
 )
 
-// ReceiverOptions configure a Receiver. Every field is required.
+// ReceiverOptions configure a Receiver. Every field but Enrich is required.
 type ReceiverOptions struct {
 	Remote Remote
 	// Place returns up to where clicks of a spool are with the engine, durably.
 	Place    func(ctx context.Context, spool string) (clicks.Position, error)
 	Counters *Counters
 	Log      *slog.Logger
+	Enrich   clicks.EnrichSettings
 }
 
 // Receiver hands out the clicks of the stream. One process at a time may have one. It is not safe for concurrent use.
@@ -76,7 +77,7 @@ const (
 
 // NewReceiver returns a Receiver that has read nothing yet.
 func NewReceiver(o ReceiverOptions) (*Receiver, error) {
-	events, err := clicks.NewGroupEvents()
+	events, err := clicks.NewGroupEvents(o.Enrich)
 	if err != nil {
 		return nil, err
 	}

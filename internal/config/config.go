@@ -124,6 +124,8 @@ type Clicks struct {
 	MaxBytes     Bytes         `key:"max_bytes" range:"64MiB..100TiB" doc:"Largest size of the spool on disk. From 80 % of it bots are dropped first, then clicks are sampled."`
 	KeepSegments time.Duration `key:"keep_segments" range:"0s..87600h" doc:"Time that spool segments are kept after the analytics engine has recorded them, so that it can be rebuilt."`
 	HonourOptOut bool          `key:"honour_opt_out" doc:"Who asks not to be followed (Sec-GPC: 1 or DNT: 1) is counted as a person, but has no visitor, and nothing that a workspace keeps of visitors is kept. false counts them like anybody."`
+	ReferrerPath bool          `key:"referrer_path" doc:"Clicks have the path of the page that led to them, without its query, beside its host. Paths can say who somebody is or what they read."`
+	HostingASNs  []string      `key:"hosting_asns" doc:"Networks (AS numbers, with or without AS) that sell servers, beside those that are known: a click from one without Accept-Language counts as a suspected scanner. It takes geo.asn_mmdb."`
 }
 
 // Geo names databases of places that the user brings.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -126,6 +127,9 @@ func TestRefused(t *testing.T) {
 		{name: "not a number", env: "ANALYTICS_THREADS=two", key: "analytics.threads", want: "not a whole number"},
 		{name: "no threads", env: "ANALYTICS_THREADS=0", key: "analytics.threads", want: "too small"},
 		{name: "not a bool", env: "CLICKS_ENABLED=yes", key: "clicks.enabled", want: "not true or false"},
+		{name: "network by name", env: "CLICKS_HOSTING_ASNS=AS64496,hetzner", key: "clicks.hosting_asns", want: `"hetzner" is not the number of a network`},
+		{name: "network 0", env: "CLICKS_HOSTING_ASNS=as0", key: "clicks.hosting_asns", want: "not the number of a network"},
+		{name: "network beyond 32 bits", env: "CLICKS_HOSTING_ASNS=4294967296", key: "clicks.hosting_asns", want: "not the number of a network"},
 		{name: "not one of", flag: "log.level=loud", key: "log.level", want: "not one of debug, info, warn, error"},
 		{name: "unknown role", env: "ROLE=redirect,api", key: "role", want: `"api" is not one of`},
 		{name: "a role twice", env: "ROLE=worker,worker", key: "role", want: "twice"},
@@ -409,4 +413,13 @@ func writeFile(t *testing.T, name, content string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// TestHosting: networks are given as people write them.
+func TestHosting(t *testing.T) {
+	t.Parallel()
+	c := Clicks{HostingASNs: []string{"AS64496", "as64497", "4200000000"}}
+	if got, err := c.Hosting(); err != nil || !slices.Equal(got, []uint32{64496, 64497, 4_200_000_000}) {
+		t.Errorf("%v, %v", got, err)
+	}
 }

@@ -62,6 +62,9 @@ func (c *Config) Validate(memory int64) []error {
 		refuse("analytics.sweep_links", "1 would make every click one of a scanner; 0 switches it off, 2 is the least")
 	}
 	c.checkBuckets(refuse)
+	if _, err := c.Clicks.Hosting(); err != nil {
+		refuse("clicks.hosting_asns", "%v", err)
+	}
 	if _, err := c.Analytics.Terms(); err != nil {
 		refuse("analytics.retention", "%v", err)
 	}
@@ -207,6 +210,22 @@ func (c *Config) checkMemory(memory int64, refuse refuser) {
 
 // rounded drops what is below a MiB, for messages.
 func rounded(b Bytes) Bytes { return b / MiB * MiB }
+
+// Hosting reads the entries of clicks.hosting_asns. Returns an error that names the entry.
+func (c *Clicks) Hosting() (list []uint32, err error) {
+	for _, s := range c.HostingASNs {
+		digits := s
+		if len(s) > 2 && strings.EqualFold(s[:2], "AS") {
+			digits = s[2:]
+		}
+		n, err := strconv.ParseUint(digits, 10, 32)
+		if err != nil || n == 0 {
+			return nil, fmt.Errorf("%q is not the number of a network, such as AS64496", s)
+		}
+		list = append(list, uint32(n))
+	}
+	return list, nil
+}
 
 // WorkspaceTerms is an entry of analytics.retention.
 type WorkspaceTerms struct {

@@ -64,7 +64,7 @@ func TestOptOutRecorded(t *testing.T) {
 				want = tt.ignoring
 			}
 			var got []event
-			events, err := clicks.OpenEvents(filepath.Join(dir, "spool"), clicks.Position{})
+			events, err := clicks.OpenEvents(filepath.Join(dir, "spool"), clicks.Position{}, clicks.EnrichSettings{})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -206,10 +206,10 @@ func TestSpool(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := start(t, Options{DataDir: dir}, envMode+"=spool")
+	s := start(t, Options{DataDir: dir, Enrich: clicks.EnrichSettings{RefPath: true}}, envMode+"=spool")
 	at := terse.MillisOf(time.Now())
 	for i := range 10 {
-		c := clicks.Click{At: at, Workspace: 1, Link: 7, Domain: "go.example.com", Code: []byte("summer"), Destination: "https://example.com/a",
+		c := clicks.Click{At: at, Workspace: 1, Link: 7, Domain: "go.example.com", Code: []byte("summer"), Destination: "https://example.com/a", Referrer: []byte("https://blog.test/post?of=me"),
 			IP: netip.MustParseAddr("203.0.113.9"), UserAgent: []byte("Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36")}
 		if i >= 7 {
 			c.UserAgent = []byte("Slackbot-LinkExpanding 1.0 (+https://api.slack.com/robots)")
@@ -234,6 +234,10 @@ func TestSpool(t *testing.T) {
 	b, err := s.Breakdown(t.Context(), q)
 	if err != nil || len(b.Data) != 1 || b.Data[0].Value != "Chrome" || b.Data[0].Clicks != 7 {
 		t.Errorf("%+v, %v", b, err)
+	}
+	list, err := s.Clicks(t.Context(), everything(), analytics.Page{Limit: 1})
+	if err != nil || len(list) != 1 || list[0].RefHost != "blog.test" || list[0].RefPath != "/post" {
+		t.Errorf("the process is not told of the settings: %+v, %v", list, err)
 	}
 	if s.Position() == (clicks.Position{}) && s.Status(t.Context()).Position == (clicks.Position{}) {
 		t.Error("the position did not move")

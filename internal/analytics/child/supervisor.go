@@ -26,14 +26,15 @@ import (
 
 // Options configure a Supervisor. Zero values mean the defaults named.
 type Options struct {
-	Exe         string          // the binary; default: the one that runs
-	Args        []string        // its arguments; default: Subcommand
-	Env         []string        // added to the environment
-	DataDir     string          // the database is in its folder analytics, the record in its folder record
-	SpoolDir    string          // default: the folder spool in DataDir
-	MemoryLimit int64           // of DuckDB, in bytes; default min(a quarter of the RAM, 2 GiB)
-	Threads     int             // of DuckDB; default 2
-	SweepLinks  int             // as in duckdb.Options
+	Exe         string   // the binary; default: the one that runs
+	Args        []string // its arguments; default: Subcommand
+	Env         []string // added to the environment
+	DataDir     string   // the database is in its folder analytics, the record in its folder record
+	SpoolDir    string   // default: the folder spool in DataDir
+	MemoryLimit int64    // of DuckDB, in bytes; default min(a quarter of the RAM, 2 GiB)
+	Threads     int      // of DuckDB; default 2
+	SweepLinks  int      // as in duckdb.Options
+	Enrich      clicks.EnrichSettings
 	Store       *bucket.Options // the record store; default: none
 	Log         *slog.Logger    // default: discarded
 	Clock       func() time.Time
@@ -281,7 +282,7 @@ func (s *Supervisor) talk(stdin io.WriteCloser, setAside bool, ended <-chan stru
 	}
 	rules, ruled := s.retention()
 	line, err := json.Marshal(config{Dir: s.dir, RecordDir: filepath.Join(filepath.Dir(s.dir), "record"), SpoolDir: spool, Socket: s.socket, MemoryLimit: s.o.MemoryLimit, Threads: s.o.Threads,
-		Store: s.o.Store, WALBytes: s.o.walBytes, SetAside: setAside, Retention: rules, SweepLinks: s.o.SweepLinks})
+		Store: s.o.Store, WALBytes: s.o.walBytes, SetAside: setAside, Retention: rules, SweepLinks: s.o.SweepLinks, Enrich: s.o.Enrich})
 	if err == nil {
 		_, err = stdin.Write(append(line, '\n'))
 	}

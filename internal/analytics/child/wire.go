@@ -17,17 +17,18 @@ import (
 
 // config is what the child is told on its standard input.
 type config struct {
-	Dir         string           `json:"dir"` // of the database
-	RecordDir   string           `json:"record_dir"`
-	SpoolDir    string           `json:"spool_dir"` // to read
-	Socket      string           `json:"socket"`    // to listen on
-	MemoryLimit int64            `json:"memory_limit"`
-	Threads     int              `json:"threads"`
-	WALBytes    int64            `json:"wal_bytes"`
-	Retention   duckdb.Retention `json:"retention"`
-	SweepLinks  int              `json:"sweep_links"`
-	Store       *bucket.Options  `json:"store"`     // the record store; null: none
-	SetAside    bool             `json:"set_aside"` // the file is unusable: begin a new one
+	Dir         string                `json:"dir"` // of the database
+	RecordDir   string                `json:"record_dir"`
+	SpoolDir    string                `json:"spool_dir"` // to read
+	Socket      string                `json:"socket"`    // to listen on
+	MemoryLimit int64                 `json:"memory_limit"`
+	Threads     int                   `json:"threads"`
+	WALBytes    int64                 `json:"wal_bytes"`
+	Retention   duckdb.Retention      `json:"retention"`
+	SweepLinks  int                   `json:"sweep_links"`
+	Store       *bucket.Options       `json:"store"` // the record store; null: none
+	Enrich      clicks.EnrichSettings `json:"enrich"`
+	SetAside    bool                  `json:"set_aside"` // the file is unusable: begin a new one
 }
 
 // Exit codes of the child.

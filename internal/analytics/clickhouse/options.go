@@ -13,6 +13,7 @@ import (
 
 	"github.com/terselink/terse"
 	"github.com/terselink/terse/internal/analytics"
+	"github.com/terselink/terse/internal/clicks"
 )
 
 // MostRows is the largest Options.MaxRows that a configuration may have: so many clicks, at most, were on their way when
@@ -28,6 +29,8 @@ type Options struct {
 	Source string
 	// Spool is the folder of the spool. "": nothing is ingested, but from a Feed.
 	Spool string
+	// Enrich is how events are made of what is in it. A Feed has its own.
+	Enrich clicks.EnrichSettings
 	// Feed, if not nil and without a Spool, is called while the server can be used: it calls IngestFeed when this process may, and returns
 	// when ctx has ended, or with what IngestFeed returned. It is called again after an error.
 	Feed func(ctx context.Context, e *Engine) error

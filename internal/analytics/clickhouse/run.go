@@ -173,7 +173,7 @@ func (e *Engine) session(ctx context.Context) error {
 	var src *clicks.EventReader
 	if e.o.Spool != "" {
 		var err error
-		if src, err = clicks.OpenEvents(e.o.Spool, e.Position()); err != nil {
+		if src, err = clicks.OpenEvents(e.o.Spool, e.Position(), e.o.Enrich); err != nil {
 			return fmt.Errorf("open spool: %w", err)
 		}
 		defer func() { _ = src.Close() }() // it was read only
