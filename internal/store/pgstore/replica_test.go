@@ -293,6 +293,8 @@ func TestStandby(t *testing.T) {
 	t.Run("promoted", func(t *testing.T) {
 		f.t = t
 		f.standby.Promote() // beside its primary, which goes on
+		// Its log is ahead of the primary's, and of something else.
+		exec(t, f.standby.URL, "create table diverged as select generate_series(1, 200000)")
 		f.eventually("a server of another history is not read", func() bool { return !f.usable() })
 		f.change(links[8], false)
 		f.r.measure(t.Context())
