@@ -27,7 +27,7 @@ func (s *server) openRedirect() error {
 	o := redirect.Options{
 		Domains: s.domains, Store: s.engine.reads, Campaigns: s.campaigns, Clock: s.clock, Log: s.log, ListenHost: s.cfg.RedirectAddr,
 		IgnoreOptOut: !s.cfg.Clicks.HonourOptOut, Places: s.places, Limiter: counter, TellFailure: s.tellFailure(),
-		TrustedProxies: s.cfg.TrustedProxies, ProxyProtocol: s.cfg.Redirect.ProxyProtocol, CacheBytes: int64(s.cfg.Cache.Bytes),
+		TrustedProxies: s.cfg.TrustedProxies, CountryHeader: s.cfg.Redirect.CountryHeader, ProxyProtocol: s.cfg.Redirect.ProxyProtocol, CacheBytes: int64(s.cfg.Cache.Bytes),
 		MaxConnsPerIP: s.cfg.Redirect.MaxConnsPerIP, DrainDelay: s.cfg.Redirect.DrainWait,
 		Interstitials: func(w terse.WorkspaceID) bool {
 			a := s.auth.Load()

@@ -61,6 +61,7 @@ type Click struct {
 	Outcome     Outcome
 	Flags       Flag
 	IP          netip.Addr // never reaches the disk; its network does where the workspace keeps that (Options.Kept)
+	Country     [2]byte    // ISO 3166-1 alpha-2, told by a proxy that is trusted; zeros: that of the address
 	UserAgent   []byte
 	Referrer    []byte
 	Language    []byte // Accept-Language

@@ -31,12 +31,13 @@ const (
 //	44 u8 domain size, 45 u8 code size
 //	46 [16] address
 //	62 u8 the flags above: FlagOptOut
-//	63 the id, 16 bytes, if flagID is set
+//	63 [2] the country that was told
+//	65 the id, 16 bytes, if flagID is set
 //	   domain, code, destination, referrer, query, client
 //
 // The client (User-Agent, language, platform) is the very byte string that the
 // writer interns, so it need not be put together there.
-const slotHeader = 63
+const slotHeader = 65
 
 // clientHeader precedes the three texts of a client: u16 User-Agent size, u8 language size.
 const clientHeader = 3
@@ -73,6 +74,7 @@ func putSlot(b []byte, c *Click) {
 	le.PutUint16(h[26:], uint16(len(referrer)))
 	le.PutUint32(h[28:], uint32(len(query)))
 	h[32], h[33], h[34], h[62] = c.Rule, uint8(c.Outcome), uint8(c.Flags&^(flagID|flagTotal)), uint8(c.Flags>>8)
+	h[63], h[64] = c.Country[0], c.Country[1]
 	switch ip := c.IP.Unmap(); {
 	case ip.Is4():
 		a := ip.As4()
@@ -116,6 +118,7 @@ type slot struct {
 	outcome                                    Outcome
 	flags                                      Flag
 	ip                                         netip.Addr
+	country                                    [2]byte // that was told; zeros: none
 	domain, code, destination, referrer, query []byte
 	client                                     []byte
 }
@@ -131,6 +134,7 @@ func (s *slot) get(b []byte) []byte {
 	s.workspace = terse.WorkspaceID(le.Uint32(b[20:]))
 	destination, referrer, query := int(le.Uint16(b[24:])), int(le.Uint16(b[26:])), int(le.Uint32(b[28:]))
 	s.rule, s.outcome, s.flags = b[32], Outcome(b[33]), Flag(b[34])|Flag(b[62])<<8
+	s.country = [2]byte(b[63:65])
 	switch b[35] {
 	case 4:
 		s.ip = netip.AddrFrom4([4]byte(b[46:50]))

@@ -40,7 +40,9 @@ type writer struct {
 	kept    Kept
 	cut     []byte // scratch of filtered queries
 	host    []byte // scratch of referring hosts
-	sampler uint64
+	// countries are those that were told, so that none is allocated twice.
+	countries map[[2]byte]string
+	sampler   uint64
 
 	file   vfs.File
 	number uint64 // of the current segment
@@ -48,7 +50,7 @@ type writer struct {
 }
 
 func newWriter(r *Recorder) *writer {
-	return &writer{r: r, group: newGroupBuilder(), visitor: visitorHash{salts: r.o.Salts}, batch: make([][]byte, len(r.shards))}
+	return &writer{r: r, group: newGroupBuilder(), visitor: visitorHash{salts: r.o.Salts}, countries: map[[2]byte]string{}, batch: make([][]byte, len(r.shards))}
 }
 
 func (w *writer) run() {
@@ -189,7 +191,7 @@ func (w *writer) encode(b []byte, now int64, at rung) {
 		if s.flags&flagsAnonymous == 0 {
 			rec.visitor = w.visitor.of(&s)
 		}
-		rec.country, rec.place = "", nil
+		rec.country, rec.place = w.told(s.country), nil
 		if w.r.o.Geo != nil {
 			w.locate(&rec)
 		}
@@ -211,14 +213,37 @@ func (w *writer) encode(b []byte, now int64, at rung) {
 	}
 }
 
-// locate is the IP step: after it nothing of the address is used.
+// told returns one of few strings for a country that was told; "" for none.
+func (w *writer) told(country [2]byte) string {
+	if country[0] == 0 {
+		return ""
+	}
+	s, ok := w.countries[country]
+	if !ok { // at most 26 x 26: what is told was checked
+		s = string(country[:])
+		w.countries[country] = s
+	}
+	return s
+}
+
+// tell puts the country that was told into a place, if any was. If it is another one the region and the city are wrong, too.
+func tell(p *geo.Place, country string) {
+	if country != "" && country != p.Country {
+		p.Country, p.Region, p.City = country, "", ""
+	}
+}
+
+// locate is the IP step: after it nothing of the address is used. A country that was told stays.
 func (w *writer) locate(rec *record) {
 	if !w.r.o.Geo.HasPlaces() {
-		rec.country = w.r.o.Geo.Country(rec.ip)
+		if rec.country == "" {
+			rec.country = w.r.o.Geo.Country(rec.ip)
+		}
 		return
 	}
 	var p geo.Place
 	w.r.o.Geo.Lookup(rec.ip, &p)
+	tell(&p, rec.country)
 	rec.country = p.Country
 	if p.ASN != 0 || p.Region != "" || p.City != "" {
 		w.place = appendPlace(w.place[:0], p.ASN, p.Region, p.City)

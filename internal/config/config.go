@@ -111,6 +111,7 @@ type API struct {
 // Redirect tunes the redirect plane.
 type Redirect struct {
 	MaxConnsPerIP int           `key:"max_conns_per_ip" range:"0..1000000" doc:"Open connections allowed for one peer address; 0 is no limit. Behind a proxy every visitor has the proxy's address."`
+	CountryHeader string        `key:"country_header" doc:"Header in which trusted_proxies tell the country of a visitor, such as CF-IPCountry. It comes before what the address says, for clicks and rules. Only for a proxy that replaces what visitors send in it."`
 	ProxyProtocol bool          `key:"proxy_protocol" doc:"Connections of trusted_proxies, and no others, begin with a header of the PROXY protocol, version 1 or 2, that says who the client is."`
 	DrainWait     time.Duration `key:"drain_wait" range:"0s..5m" doc:"Time between not ready and closing the listeners, so that a load balancer can notice."`
 }

@@ -127,6 +127,8 @@ func TestRefused(t *testing.T) {
 		{name: "not a number", env: "ANALYTICS_THREADS=two", key: "analytics.threads", want: "not a whole number"},
 		{name: "no threads", env: "ANALYTICS_THREADS=0", key: "analytics.threads", want: "too small"},
 		{name: "not a bool", env: "CLICKS_ENABLED=yes", key: "clicks.enabled", want: "not true or false"},
+		{name: "country header of nobody", env: "REDIRECT_COUNTRY_HEADER=CF-IPCountry", key: "redirect.country_header", want: "trusted_proxies is empty"},
+		{name: "country header with a colon", env: "REDIRECT_COUNTRY_HEADER=CF-IPCountry:", key: "redirect.country_header", want: "not the name of a header"},
 		{name: "network by name", env: "CLICKS_HOSTING_ASNS=AS64496,hetzner", key: "clicks.hosting_asns", want: `"hetzner" is not the number of a network`},
 		{name: "network 0", env: "CLICKS_HOSTING_ASNS=as0", key: "clicks.hosting_asns", want: "not the number of a network"},
 		{name: "network beyond 32 bits", env: "CLICKS_HOSTING_ASNS=4294967296", key: "clicks.hosting_asns", want: "not the number of a network"},

@@ -62,6 +62,12 @@ func (c *Config) Validate(memory int64) []error {
 		refuse("analytics.sweep_links", "1 would make every click one of a scanner; 0 switches it off, 2 is the least")
 	}
 	c.checkBuckets(refuse)
+	switch h := c.Redirect.CountryHeader; {
+	case strings.Trim(strings.ToLower(h), "abcdefghijklmnopqrstuvwxyz0123456789-") != "":
+		refuse("redirect.country_header", "%q is not the name of a header", h)
+	case h != "" && len(c.TrustedProxies) == 0:
+		refuse("redirect.country_header", "is set, but trusted_proxies is empty: nobody may tell it")
+	}
 	if _, err := c.Clicks.Hosting(); err != nil {
 		refuse("clicks.hosting_asns", "%v", err)
 	}

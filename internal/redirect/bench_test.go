@@ -48,14 +48,14 @@ func quiet(o *Options) { o.Recorder = discard{} }
 // TestHitAllocs is the gate of the hot path: nothing is allocated for a cached
 // link, forwarded or not, nor for a code that is known not to exist.
 func TestHitAllocs(t *testing.T) {
-	w := newWorld(t, quiet, func(o *Options) { o.TrustedProxies = []string{"203.0.113.0/24"} })
+	w := newWorld(t, quiet, func(o *Options) { o.TrustedProxies, o.CountryHeader = []string{"203.0.113.0/24"}, "CF-IPCountry" })
 	w.domain(domains.New{Host: "fwd.example.com", ForwardQuery: true, SMaxAge: 60})
 	plain := w.link("go.example.com", "", "https://example.com/some/long/path?a=b")
 	w.link("fwd.example.com", "alias", "https://example.com/some/long/path?a=b#part")
 	for name, request := range map[string]string{
 		"hit":                              "GET /" + plain.Code + " HTTP/1.1\r\n" + browserHeaders + "\r\n",
 		"head":                             "HEAD /" + plain.Code + " HTTP/1.1\r\n" + browserHeaders + "\r\n",
-		"proxied":                          "GET /" + plain.Code + " HTTP/1.1\r\nX-Forwarded-For: 192.0.2.1, 203.0.113.9\r\n" + browserHeaders + "\r\n",
+		"proxied":                          "GET /" + plain.Code + " HTTP/1.1\r\nCF-IPCountry: DE\r\nX-Forwarded-For: 192.0.2.1, 203.0.113.9\r\n" + browserHeaders + "\r\n",
 		"forward":                          "GET /alias?qr=1&b=%20c&d= HTTP/1.1\r\nHost: fwd.example.com\r\n\r\n",
 		"a query and a cookie of a member": "GET /" + plain.Code + "?terse_notrack=1&qr=1 HTTP/1.1\r\nCookie: a=b; terse_notrack=1\r\nSec-GPC: 1\r\n" + browserHeaders + "\r\n",
 		"unknown":                          "GET /nobodyhasthis HTTP/1.1\r\n" + browserHeaders + "\r\n",

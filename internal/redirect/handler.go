@@ -303,6 +303,9 @@ func (s *Server) capture(r *request, d *domains.Domain, l *link, v *decision, as
 	if len(r.cookie) > 0 && hasNoTrackCookie(r.cookie) {
 		c.Flags |= clicks.FlagNoTrack
 	}
+	if told := s.toldCountry(r); told != "" {
+		c.Country = [2]byte{told[0], told[1]}
+	}
 	c.IP = s.clients.Resolve(r.peer, r.xff, r.forwarded)
 	c.UserAgent, c.Referrer, c.Language, c.Platform, c.Query = r.userAgent, r.referrer, r.language, r.platform, r.query
 	if !s.o.Recorder.Capture(r.shard, c) {

@@ -42,7 +42,9 @@ type request struct {
 	flags                                                  clicks.Flag
 	optsOut                                                bool     // asks not to be followed: Global Privacy Control, or Do Not Track
 	xff, forwarded                                         []string // borrowed bytes
+	country                                                []byte   // of the header countryName; nil: there is none
 
+	countryName string // of the header that tells a country, in lower case; "": none does. It stays
 	hostBuf     [260]byte
 	lastHost    []byte // a host as parse read it
 	lastName    []byte // and its canonical form
@@ -111,7 +113,7 @@ const (
 func (r *request) reset() {
 	r.userAgent, r.referrer, r.language, r.platform, r.cookie, r.proto, r.flags = nil, nil, nil, nil, nil, nil, 0
 	r.xff, r.forwarded, r.variant = r.xffBuf[:0], r.forwardedBf[:0], 0
-	r.app, r.web, r.optsOut = nil, "", false
+	r.app, r.web, r.optsOut, r.country = nil, "", false, nil
 }
 
 // read takes the request apart. It reads the header block once, as it came over
@@ -222,6 +224,13 @@ const (
 
 // field takes what the plane needs of a header line.
 func (r *request) field(line []byte, colon int) field {
+	if colon == len(r.countryName) && equalFold(line[:colon], r.countryName) {
+		if r.country != nil { // of two nobody knows which is the proxy's
+			r.country = r.country[:0]
+		} else {
+			r.country = value(line, colon)
+		}
+	}
 	switch name := line[:colon]; colon {
 	case 3:
 		r.optsOut = r.optsOut || equalFold(name, "dnt") && string(value(line, colon)) == "1"

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -74,6 +75,9 @@ type Options struct {
 	ListenHost string
 	// TrustedProxies are the CIDRs whose X-Forwarded-For and Forwarded headers count.
 	TrustedProxies []string
+	// CountryHeader is the header in which those proxies tell the country of the visitor, such as CF-IPCountry. It comes before
+	// what Places say. "": none. It is for a proxy that replaces what a visitor sends in it.
+	CountryHeader string
 	// ProxyProtocol says that connections of trusted proxies, and no others, begin with a header of
 	// the PROXY protocol.
 	ProxyProtocol bool
@@ -129,6 +133,9 @@ func New(o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if strings.Trim(strings.ToLower(o.CountryHeader), "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+		return nil, terse.Invalid("country_header", "is not the name of a header of letters, digits and hyphens")
+	}
 	setDefault(&o.ReadTimeout, 5*time.Second)
 	setDefault(&o.WriteTimeout, 5*time.Second)
 	setDefault(&o.IdleTimeout, 60*time.Second)
@@ -138,7 +145,9 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{o: o, closing: make(chan struct{}), gate: newGate(o.CookieKey, o.Clock, o.TellFailure)}
 	s.admission = admission{max: int64(o.MaxConns), perIP: int64(o.MaxConnsPerIP), byIP: make(map[netip.Addr]int64)}
-	s.requests.New = func() any { return &request{key: make([]byte, 0, 264), location: make([]byte, 0, 512)} }
+	s.requests.New = func() any {
+		return &request{countryName: strings.ToLower(o.CountryHeader), key: make([]byte, 0, 264), location: make([]byte, 0, 512)}
+	}
 	s.conns.init(o.ReadTimeout, o.WriteTimeout, o.IdleTimeout)
 	if err := s.setListenHost(o.ListenHost); err != nil {
 		return nil, err

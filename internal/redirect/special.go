@@ -139,13 +139,8 @@ func (s *Server) route(r *request, l, out *link) *link {
 	needs := set.Needs()
 	if needs&(rules.NeedPlace|rules.NeedVisitor) != 0 {
 		ip := s.clients.Resolve(r.peer, r.xff, r.forwarded)
-		switch {
-		case needs&rules.NeedRegion != 0 && s.o.Places != nil:
-			r.place = geo.Place{}
-			s.o.Places.Lookup(ip, &r.place)
-			f.Country, f.Region = r.place.Country, r.place.Region
-		case needs&rules.NeedPlace != 0 && s.o.Places != nil:
-			f.Country = s.o.Places.Country(ip)
+		if needs&rules.NeedPlace != 0 {
+			f.Country, f.Region = s.placeOf(r, ip, needs&rules.NeedRegion != 0)
 		}
 		if needs&rules.NeedVisitor != 0 && ip.IsValid() {
 			f.Visitor = rules.Visitor(ip.As16(), r.userAgent)

@@ -16,7 +16,6 @@ import (
 	"github.com/terselink/terse"
 	"github.com/terselink/terse/internal/clicks"
 	"github.com/terselink/terse/internal/domains"
-	"github.com/terselink/terse/internal/geo"
 	"github.com/terselink/terse/internal/rules"
 )
 
@@ -139,11 +138,8 @@ func (s *Server) see(r *request, d *domains.Domain) *Seen {
 			}
 		}
 	}
-	if s.o.Places != nil {
-		var p geo.Place
-		s.o.Places.Lookup(ip, &p)
-		out.Country, out.Region = p.Country, p.Region
-	}
+	country, region := s.placeOf(r, ip, true)
+	out.Country, out.Region = strings.Clone(country), region
 	info := s.parsers.parse(r.shard, r.userAgent, r.platform, r.flags&clicks.FlagMobile != 0)
 	out.Device, out.OS, out.Browser, out.Bot = info.Device, info.OS, info.Browser, rules.BotName(info.Bot)
 	switch {
