@@ -34,6 +34,13 @@ func main() {
 			Links: s.Links, Clicks: s.Clicks, Days: s.Days, Conversions: s.Conversions, Seed: s.Seed, To: s.To, Log: log, Progress: s.Progress,
 		})
 	}
+	o.Bench = func(ctx context.Context, cfg *config.Config, log *slog.Logger, b cli.BenchOptions) (cli.BenchReport, error) {
+		r, err := app.Bench(ctx, cfg, app.BenchOptions{Links: b.Links, URLLength: b.URLLength, Shared: b.Shared, Log: log, Progress: b.Progress})
+		return cli.BenchReport{
+			Engine: r.Engine, Links: r.Links, LinksPerSecond: r.BulkRate, VisitsPerSecond: r.FirstVisit, HotPerSecond: r.Hot, Removed: r.Removed,
+			WriteUnits: r.WriteUnits, UnitsPerLink: r.UnitsPerLink, CostPerMillion: r.CostPerMillion,
+		}, err
+	}
 	o.DynamoDB = cli.DynamoDB{
 		CreateTable:    func(ctx context.Context, t cli.TableOptions) error { return app.CreateTable(ctx, app.TableOptions(t)) },
 		CloudFormation: app.CloudFormation,

@@ -51,6 +51,8 @@ type Options struct {
 	// conflict if one does.
 	Seed     func(ctx context.Context, cfg *config.Config, log *slog.Logger, o SeedOptions) error
 	DynamoDB DynamoDB
+	// Bench measures the store of a configuration, and leaves nothing behind.
+	Bench func(ctx context.Context, cfg *config.Config, log *slog.Logger, o BenchOptions) (BenchReport, error)
 	// Copy copies what one store holds into another. An error that wraps ErrCopyDiffers says that the copy is not like
 	// its source; one of code invalid that the place in its field, from or to, is.
 	Copy func(ctx context.Context, cfg *config.Config, log *slog.Logger, o CopyOptions) (CopyReport, error)
@@ -95,6 +97,7 @@ type grammar struct {
 	Workspaces workspacesCmd             `cmd:"" help:"Manage workspaces."`
 	Whoami     whoamiCmd                 `cmd:"" help:"Show what the server sees of you: key, address, scheme, place and browser, and which proxy headers count."`
 	Seed       seedCmd                   `cmd:"" help:"Fill a data folder with made-up links and clicks, to look around and to measure."`
+	Bench      benchCmd                  `cmd:"" help:"Measure the store: links in bulk and look-ups a second, and for DynamoDB what links cost."`
 	DynamoDB   dynamodbCmd               `cmd:"" name:"dynamodb" help:"Prepare DynamoDB for a server."`
 	Copy       copyCmd                   `cmd:"" help:"Move between engines: copy a store into another and verify it."`
 	Doctor     doctorCmd                 `cmd:"" help:"Check everything that the server would use, and say what is wrong."`
@@ -148,6 +151,7 @@ func Main(ctx context.Context, o Options) (code int) {
 	g.Serve.Settings = kong.Plugins{newSettings()}
 	g.Config.Settings = kong.Plugins{newSettings()}
 	g.Doctor.Settings = kong.Plugins{newSettings()}
+	g.Bench.Settings = kong.Plugins{newSettings()}
 	g.Seed.Settings = kong.Plugins{newSettings()}
 	g.Geo.Status.Settings = kong.Plugins{newSettings()}
 	g.Geo.Update.Settings = kong.Plugins{newSettings()}

@@ -61,6 +61,17 @@ func testOptions() Options {
 		}
 		return nil
 	}
+	o.Bench = func(_ context.Context, cfg *config.Config, _ *slog.Logger, b BenchOptions) (BenchReport, error) {
+		if b.Links == 13 {
+			return BenchReport{}, io.ErrUnexpectedEOF
+		}
+		b.Progress("links", b.Links, b.Links)
+		r := BenchReport{Engine: cfg.Store.Engine, Links: b.Links, LinksPerSecond: 1234.5, VisitsPerSecond: 5678, HotPerSecond: 9e6}
+		if b.Shared {
+			r.Links, r.Removed, r.WriteUnits, r.UnitsPerLink, r.CostPerMillion = 999, 999, 3000, 3, 1.875
+		}
+		return r, nil
+	}
 	o.DynamoDB = DynamoDB{
 		CreateTable: func(_ context.Context, t TableOptions) error {
 			if t.Region == "nowhere" {

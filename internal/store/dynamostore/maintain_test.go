@@ -334,6 +334,9 @@ func TestCollector(t *testing.T) {
 	if values["terse_store_dynamodb_requests_total"] < 1 || values["terse_store_dynamodb_concurrency_limit"] < 1 {
 		t.Errorf("%v", values)
 	}
+	if got, want := values["terse_store_dynamodb_cost_dollars_total"], s.Usage().Cost(); got <= 0 || got != want {
+		t.Errorf("it has cost $%v, want $%v", got, want)
+	}
 }
 
 // TestFirstReaders: many readers that meet a chunk for the first time all see it.

@@ -85,6 +85,7 @@ var metrics = []metric{
 	counted("sealed_changes_total", "Numbers of the change feed that no write had used in time.", func(c *counters) *atomic.Uint64 { return &c.sealed }),
 	describe("write_units_total", "Write request units, as DynamoDB counts them.", prometheus.CounterValue, func(s *Store) float64 { return s.Usage().WriteUnits }),
 	describe("read_units_total", "Read request units, as DynamoDB counts them.", prometheus.CounterValue, func(s *Store) float64 { return s.Usage().ReadUnits }),
+	describe("cost_dollars_total", "Price of the units in US dollars, on demand in US East (N. Virginia).", prometheus.CounterValue, func(s *Store) float64 { return s.Usage().Cost() }),
 	describe("concurrency_limit", "Requests that may be under way at once now.", prometheus.GaugeValue, func(s *Store) float64 { return float64(s.limit.current()) }),
 }
 
