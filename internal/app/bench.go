@@ -29,7 +29,7 @@ type BenchOptions struct {
 	// Shared confirms that a database which servers may be using is written to.
 	Shared bool
 	Log    *slog.Logger
-	// Progress is called now and then, from many goroutines, one at a time.
+	// Progress is called now and then, from many goroutines, one at a time: with links, or with percents of the time for look-ups.
 	Progress func(what string, done, total int)
 }
 
@@ -296,7 +296,7 @@ func (b *benchRun) lookUp(ctx context.Context, what string, readers, together in
 					}
 				}
 				done.Add(int64(together))
-				b.progress(what, int(time.Since(began)/time.Millisecond), int(benchRead/time.Millisecond))
+				b.progress(what, int(min(time.Since(began)*100/benchRead, 99)), 100)
 			}
 		})
 	}

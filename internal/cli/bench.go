@@ -56,8 +56,15 @@ func (c *benchCmd) Run(s *session) error {
 	if l.Config.Store.Engine != "pebble" && !c.OnShared {
 		return usage("store.engine is %s, which servers may be using: --on-shared confirms that links are written to it and removed again, at its price", l.Config.Store.Engine)
 	}
-	p := seedProgress{w: s.Stderr, now: s.Now, last: s.Now()}
-	r, err := s.Bench(s.ctx, l.Config, newLog(l.Config.Log, s.Stderr), BenchOptions{Links: int(c.Links), URLLength: c.URLLength, Shared: c.OnShared, Progress: p.show})
+	links := seedProgress{w: s.Stderr, now: s.Now, last: s.Now()}
+	show := func(what string, done, total int) {
+		if what == "links" || what == "removed" {
+			links.show(what, done, total)
+			return
+		}
+		fmt.Fprintf(s.Stderr, "%s: %d %% of the time\n", what, done*100/total)
+	}
+	r, err := s.Bench(s.ctx, l.Config, newLog(l.Config.Log, s.Stderr), BenchOptions{Links: int(c.Links), URLLength: c.URLLength, Shared: c.OnShared, Progress: show})
 	if err != nil {
 		return err
 	}
