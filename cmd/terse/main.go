@@ -37,7 +37,7 @@ func main() {
 	o.Bench = func(ctx context.Context, cfg *config.Config, log *slog.Logger, b cli.BenchOptions) (cli.BenchReport, error) {
 		r, err := app.Bench(ctx, cfg, app.BenchOptions{Links: b.Links, URLLength: b.URLLength, Shared: b.Shared, Log: log, Progress: b.Progress})
 		return cli.BenchReport{
-			Engine: r.Engine, Links: r.Links, LinksPerSecond: r.BulkRate, VisitsPerSecond: r.FirstVisit, HotPerSecond: r.Hot, Removed: r.Removed,
+			Engine: r.Engine, Links: r.Links, LinksPerSecond: r.BulkRate, VisitsPerSecond: r.FirstVisit, HotPerSecond: r.Hot, ClicksPerSecond: r.Clicks, Removed: r.Removed,
 			WriteUnits: r.WriteUnits, UnitsPerLink: r.UnitsPerLink, CostPerMillion: r.CostPerMillion,
 		}, err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -16,7 +17,9 @@ import (
 
 	"github.com/terselink/terse"
 	"github.com/terselink/terse/internal/cache"
+	"github.com/terselink/terse/internal/clicks"
 	"github.com/terselink/terse/internal/config"
+	"github.com/terselink/terse/internal/sleep"
 	"github.com/terselink/terse/internal/store/dynamostore"
 	"github.com/terselink/terse/internal/store/pebblestore"
 	"github.com/terselink/terse/internal/store/pgstore"
@@ -40,6 +43,7 @@ type BenchReport struct {
 	BulkRate   float64 // links a second, durable
 	FirstVisit float64 // look-ups a second in the store, one link each
 	Hot        float64 // look-ups a second in the memory of a node
+	Clicks     float64 // captured and written a second
 	Removed    int     // links, at the end
 	// Of DynamoDB: units of the links that were made, and the price of a million of them in US dollars.
 	WriteUnits, UnitsPerLink, CostPerMillion float64
@@ -55,6 +59,8 @@ const (
 	benchChunk, benchWriters = 10_000, 4
 	// benchReaders look links up at once: a node has so many visitors who wait for a store.
 	benchReaders = 32
+	// benchClicks bound the clicks that are captured, at some 150 bytes of disk each.
+	benchClicks = 3_000_000
 )
 
 // What is measured is in a workspace and a campaign of its own, which have no documents, and on a domain that no node knows, far from those that are
@@ -66,7 +72,7 @@ const (
 	benchDomains   = 1 << 12
 )
 
-// Bench measures the store of a configuration: links in bulk, look-ups of links that no memory has and of those that are in memory. The embedded store is
+// Bench measures the store of a configuration: links in bulk, look-ups of links that no memory has and of those that are in memory; and the capture of clicks. The embedded store is
 // a new one in a temporary folder beside the data; a shared one is that of the servers, and everything is removed from it in the end, also when ctx ends.
 // Returns what was measured until then with the error. Returns an error of code invalid if a shared store is not confirmed.
 func Bench(ctx context.Context, cfg *config.Config, o BenchOptions) (report BenchReport, err error) {
@@ -103,7 +109,65 @@ func Bench(ctx context.Context, cfg *config.Config, o BenchOptions) (report Benc
 	if err := b.visits(ctx); err != nil {
 		return report, err
 	}
-	return report, b.hot(ctx)
+	if err := b.hot(ctx); err != nil {
+		return report, err
+	}
+	return report, b.capture(ctx, cfg)
+}
+
+// benchFolder makes a folder that is removed afterwards. The disk of the data folder is the one that counts.
+func benchFolder(cfg *config.Config) (string, error) {
+	at := cfg.Data
+	if _, err := os.Stat(at); err != nil {
+		at = filepath.Dir(filepath.Clean(at))
+	}
+	dir, err := os.MkdirTemp(at, ".bench-*")
+	if err != nil {
+		return "", fmt.Errorf("make folder: %w", err)
+	}
+	return dir, nil
+}
+
+// capture records clicks in a spool of its own until the time is over or there are many, and counts those that are on their way to the disk when it
+// is closed. Full buffers, which drop clicks on a server, are waited for.
+func (b *benchRun) capture(ctx context.Context, cfg *config.Config) (err error) {
+	dir, err := benchFolder(cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	recorder, err := clicks.Open(clicks.Options{Dir: filepath.Join(dir, spoolDir), BufferBytes: int(cfg.Clicks.BufferBytes), SyncEvery: cfg.Clicks.SyncEvery, Log: b.o.Log})
+	if err != nil {
+		return fmt.Errorf("open click spool: %w", err)
+	}
+	var captured atomic.Int64
+	var visitors sync.WaitGroup
+	began := time.Now()
+	for v := range runtime.GOMAXPROCS(0) {
+		visitors.Go(func() {
+			c := clicks.Click{
+				Workspace: benchWorkspace, Campaign: benchCampaign, Domain: "bench.invalid", Outcome: clicks.OutcomeRedirect, IP: netip.AddrFrom4([4]byte{192, 0, 2, byte(v)}),
+				UserAgent: []byte("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"), Language: []byte("en-US,en;q=0.9"),
+			}
+			for i := 0; ctx.Err() == nil && time.Since(began) < benchRead && captured.Load() < benchClicks; i++ {
+				c.Link, c.Code = terse.NewLinkNumber(b.domain, benchSpace, b.first+uint64(i%b.report.Links)), []byte(benchCode(b.first+uint64(i%b.report.Links)))
+				if recorder.Capture(uint32(v), &c) {
+					captured.Add(1)
+				} else if sleep.For(ctx, 100*time.Microsecond) != nil {
+					return
+				}
+				if i%4096 == 0 {
+					b.progress("clicks", int(min(captured.Load(), benchClicks-1)), benchClicks)
+				}
+			}
+		})
+	}
+	visitors.Wait()
+	if err := recorder.Close(); err != nil {
+		return fmt.Errorf("close click spool: %w", err)
+	}
+	b.report.Clicks = float64(captured.Load()) / time.Since(began).Seconds()
+	return ctx.Err()
 }
 
 // benchStore opens the store, and returns what removes it after it was closed.
@@ -123,14 +187,9 @@ func benchStore(ctx context.Context, cfg *config.Config, log *slog.Logger) (stor
 		store, err = dynamostore.Open(ctx, dynamostore.Options{Table: t.Table, Config: aws, Endpoint: t.Endpoint, MaxConcurrency: t.MaxConcurrency, KeepExpired: -1, MaintainEvery: -1, Log: log})
 		return store, discard, err
 	}
-	// The disk of the data folder is the one that counts.
-	at := cfg.Data
-	if _, err := os.Stat(at); err != nil {
-		at = filepath.Dir(filepath.Clean(at))
-	}
-	dir, err := os.MkdirTemp(at, ".bench-*")
+	dir, err := benchFolder(cfg)
 	if err != nil {
-		return nil, nil, fmt.Errorf("make folder: %w", err)
+		return nil, nil, err
 	}
 	store, err = pebblestore.Open(filepath.Join(dir, storeDir), pebblestore.Options{CacheBytes: int64(cfg.Store.CacheBytes), MaintainEvery: -1, Log: log})
 	if err != nil {

@@ -34,7 +34,7 @@ func TestBench(t *testing.T) {
 	heard := map[string]bool{}
 	r, err := Bench(t.Context(), cfg, BenchOptions{Links: 25_000, URLLength: 60, Progress: func(what string, _, _ int) { heard[what] = true }})
 	must(t, err)
-	if r.Links != 25_000 || r.BulkRate <= 0 || r.FirstVisit <= 0 || r.Hot <= r.FirstVisit || r.WriteUnits != 0 || !heard["links"] || !heard["first visits"] {
+	if r.Links != 25_000 || r.BulkRate <= 0 || r.FirstVisit <= 0 || r.Hot <= r.FirstVisit || r.Clicks <= 0 || r.WriteUnits != 0 || !heard["links"] || !heard["first visits"] {
 		t.Errorf("got %+v; heard of %v", r, heard)
 	}
 	empty()
@@ -55,10 +55,11 @@ func TestBench(t *testing.T) {
 func TestBenchPostgres(t *testing.T) {
 	t.Parallel()
 	cfg := config.Default(16 << 30)
+	cfg.Data = t.TempDir()
 	cfg.Store.Engine, cfg.Store.Postgres.URL = config.EnginePostgres, config.Secret(emptyDatabase(t))
 	r, err := Bench(t.Context(), cfg, BenchOptions{Links: 15_000, URLLength: 60, Shared: true})
 	must(t, err)
-	if r.Links != 15_000 || r.Removed != 15_000 || r.BulkRate <= 0 || r.FirstVisit <= 0 || r.Hot <= 0 {
+	if r.Links != 15_000 || r.Removed != 15_000 || r.BulkRate <= 0 || r.FirstVisit <= 0 || r.Hot <= 0 || r.Clicks <= 0 {
 		t.Errorf("got %+v", r)
 	}
 	store, _, err := benchStore(t.Context(), cfg, nil)
@@ -99,6 +100,7 @@ func TestBenchDynamoDB(t *testing.T) {
 	t.Setenv("AWS_ACCESS_KEY_ID", "local")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "local")
 	cfg := config.Default(16 << 30)
+	cfg.Data = t.TempDir()
 	cfg.Store.Engine = config.EngineDynamoDB
 	cfg.Store.DynamoDB.Table, cfg.Store.DynamoDB.Region, cfg.Store.DynamoDB.Endpoint = fmt.Sprintf("bench-%d", os.Getpid()), "us-east-1", endpoint
 	cfg.Store.DynamoDB.MaxConcurrency = 16

@@ -20,6 +20,7 @@ type BenchReport struct {
 	LinksPerSecond  float64 `json:"links_per_second"`
 	VisitsPerSecond float64 `json:"first_visits_per_second"`
 	HotPerSecond    float64 `json:"hot_lookups_per_second"`
+	ClicksPerSecond float64 `json:"clicks_per_second"`
 	Removed         int     `json:"removed,omitzero"`
 	// Of DynamoDB.
 	WriteUnits     float64 `json:"write_units,omitzero"`
@@ -36,7 +37,7 @@ type benchCmd struct {
 }
 
 func (benchCmd) Help() string {
-	return "Measures the store that \"terse serve\" would use with the same settings: links in bulk (for two minutes at most), look-ups of links that no memory has, as a first visit is, and of those in the memory of a node (five seconds each). " +
+	return "Measures the store that \"terse serve\" would use with the same settings: links in bulk (for two minutes at most), look-ups of links that no memory has, as a first visit is, of those in the memory of a node, and clicks captured into a spool (five seconds each). " +
 		"The embedded store is a new one in a temporary folder on the disk of the data. PostgreSQL and DynamoDB are measured as they are, with --on-shared, which servers that use them notice as load: the links are of a workspace and a domain of their own, " +
 		"and are removed in the end, also after Ctrl-C; what a run that was killed left is removed by the next. Run one at a time. For DynamoDB it tells write units and what a million links cost. No HTTP is measured."
 }
@@ -58,7 +59,7 @@ func (c *benchCmd) Run(s *session) error {
 	}
 	links := seedProgress{w: s.Stderr, now: s.Now, last: s.Now()}
 	show := func(what string, done, total int) {
-		if what == "links" || what == "removed" {
+		if what == "links" || what == "removed" || what == "clicks" {
 			links.show(what, done, total)
 			return
 		}
@@ -76,6 +77,7 @@ func (c *benchCmd) Run(s *session) error {
 	t.row("links in bulk", fmt.Sprintf("%s/s (%s links)", count(int(r.LinksPerSecond)), count(r.Links)))
 	t.row("first visits", fmt.Sprintf("%s/s", count(int(r.VisitsPerSecond))))
 	t.row("hot look-ups", fmt.Sprintf("%s/s", count(int(r.HotPerSecond))))
+	t.row("clicks captured", fmt.Sprintf("%s/s", count(int(r.ClicksPerSecond))))
 	if r.WriteUnits > 0 {
 		t.row("write units", fmt.Sprintf("%s, %.2f a link", count(int(r.WriteUnits)), r.UnitsPerLink))
 		t.row("a million links", fmt.Sprintf("$%.2f (US East, on demand)", r.CostPerMillion))

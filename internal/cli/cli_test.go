@@ -66,7 +66,7 @@ func testOptions() Options {
 			return BenchReport{}, io.ErrUnexpectedEOF
 		}
 		b.Progress("links", b.Links, b.Links)
-		r := BenchReport{Engine: cfg.Store.Engine, Links: b.Links, LinksPerSecond: 1234.5, VisitsPerSecond: 5678, HotPerSecond: 9e6}
+		r := BenchReport{Engine: cfg.Store.Engine, Links: b.Links, LinksPerSecond: 1234.5, VisitsPerSecond: 5678, HotPerSecond: 9e6, ClicksPerSecond: 4321}
 		if b.Shared {
 			r.Links, r.Removed, r.WriteUnits, r.UnitsPerLink, r.CostPerMillion = 999, 999, 3000, 3, 1.875
 		}
