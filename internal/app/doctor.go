@@ -144,13 +144,14 @@ func (d *doctor) redis(ctx context.Context) {
 // redisRights tries what the settings want of the server beside messages.
 func (d *doctor) redisRights(ctx context.Context) {
 	r := d.cfg.Redis
-	lacks, err := redisbus.CheckRights(ctx, busOptions(d.cfg, "doctor"), redisbus.Needs{Jobs: d.cfg.Has(config.RoleWorker), LinkCache: r.LinkCache, ClickStreams: r.ClickStreams})
+	lacks, err := redisbus.CheckRights(ctx, busOptions(d.cfg, "doctor"), redisbus.Needs{Jobs: d.cfg.Has(config.RoleWorker), LinkCache: r.LinkCache, ClickStreams: r.ClickStreams, Rates: d.cfg.API.RequestsPerSecond > 0})
 	if err != nil {
 		d.add("redis: rights", false, fmt.Sprintf("they cannot be seen: %v", err))
 		return
 	}
 	without := map[string]string{
 		"jobs": "each node runs its jobs alone", "link cache": "links are asked of the database", "click streams": "clicks wait in the spools, or what was counted stays in Redis",
+		"rates of keys": "each node counts the requests of a key alone",
 	}
 	for _, l := range lacks {
 		text := l.Text

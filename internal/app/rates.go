@@ -31,7 +31,7 @@ func (s *server) openRates(ctx context.Context) (func(ctx context.Context, key s
 		s.onStop("rates of keys", func(context.Context) error { rates.Close(); return nil })
 		all = rates
 	}
-	l := rate.NewLimiter(rate.Limit{PerSecond: s.cfg.API.RequestsPerSecond, Burst: s.cfg.API.RequestBurst}, all, rate.NewTable(ratedKeys, time.Now))
+	l := rate.NewLimiter(rate.Limit{PerSecond: s.cfg.API.RequestsPerSecond, Burst: s.cfg.API.RequestBurst}, all, rate.NewTable(ratedKeys, time.Now), s.log)
 	s.registry.MustRegister(l)
 	return l.Take, nil
 }

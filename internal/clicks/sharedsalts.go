@@ -34,7 +34,7 @@ func (s *FileSalts) Share(ctx context.Context, store SaltStore) error {
 		return err
 	}
 	for day, salt := range s.Days() {
-		if _, there := shared[day]; there {
+		if _, there := shared[day]; there || day < s.oldestDay() { // it ended since Maintain
 			continue
 		}
 		err := store.PutDocument(ctx, terse.Document{Kind: terse.KindSalt, ID: day, Version: 1, Data: encodeSalt(salt)})
@@ -58,7 +58,7 @@ func (s *FileSalts) readShared(ctx context.Context, store SaltStore) (map[string
 	if err != nil {
 		return nil, fmt.Errorf("read shared salts: %w", err)
 	}
-	oldest := dayName(dayOf(s.clock().Add(-saltGrace)))
+	oldest := s.oldestDay()
 	shared := make(map[string][16]byte, len(docs))
 	for _, d := range docs {
 		if d.ID < oldest {
@@ -73,6 +73,9 @@ func (s *FileSalts) readShared(ctx context.Context, store SaltStore) (map[string
 	}
 	return shared, nil
 }
+
+// oldestDay is the first day whose salt is not over.
+func (s *FileSalts) oldestDay() string { return dayName(dayOf(s.clock().Add(-saltGrace))) }
 
 // A salt in a document is a JSON string of 32 hexadecimal digits.
 func encodeSalt(salt [16]byte) []byte { return []byte(`"` + hex.EncodeToString(salt[:]) + `"`) }

@@ -35,8 +35,8 @@ func (c *Config) checkBuckets(refuse refuser) {
 	}
 }
 
-// whyNoRecord says why this process makes no record of clicks; "" if it does. It is asked of every process, those that never reach their
-// analytics engine too: a bucket that stays empty is noticed when it is needed.
+// whyNoRecord says why there is no record of clicks with these settings; "" if there is one. It is asked of every process, those that never reach their
+// analytics engine too: a bucket that stays empty is noticed when it is needed. A worker makes none, but may share the file of those that do.
 func (c *Config) whyNoRecord() string {
 	switch a := &c.Analytics; {
 	case c.Upstream != "":
@@ -45,8 +45,6 @@ func (c *Config) whyNoRecord() string {
 		return "analytics.enabled or clicks.enabled is false: the analytics engine makes the record of clicks"
 	case a.Engine == EngineClickHouse:
 		return "analytics.engine is clickhouse, which keeps no record: leave it local"
-	case !c.Has(RoleRedirect) && !c.Has(RoleControl):
-		return "a process without the roles redirect and control runs no analytics engine of its own: leave it local"
 	}
 	return ""
 }

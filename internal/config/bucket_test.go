@@ -52,10 +52,10 @@ func TestBuckets(t *testing.T) {
 		{name: "an edge node", store: RecordS3, record: full, set: func(c *Config) {
 			c.Upstream, c.UpstreamKey, c.Role = "https://control.example.com", "key", []string{RoleRedirect}
 		}, key: "record.store", want: "sends its clicks to its control plane"},
-		{name: "a worker", store: RecordS3, record: full, set: func(c *Config) {
+		{name: "a worker with the file of other nodes", store: RecordS3, record: full, set: func(c *Config) {
 			clickHouse(c)
 			c.Role, c.Analytics = []string{RoleWorker}, Default(16<<30).Analytics
-		}, key: "record.store", want: "no analytics engine of its own"},
+		}},
 		{name: "one place for both", store: RecordS3, record: full, exports: with(func(s *S3) { s.Prefix = "/a/" }), key: "exports.s3.prefix", want: "different prefixes"},
 		{name: "another store", store: "gcs", key: "record.store", want: "not one of"},
 	} {

@@ -89,10 +89,12 @@ func (s *Shipper) keep(now bool) {
 	if s.at == s.kept || s.at == (clicks.Position{}) || !now && time.Since(s.keptAt) < keepEvery {
 		return
 	}
+	s.keptAt = time.Now()
 	if err := s.o.Write(s.o.Shipped, []byte(s.at.String()+"\n")); err != nil {
 		s.o.Log.Warn("what has arrived of the clicks is not noted: another control plane in place of this one would count some twice", "error", err)
+		return
 	}
-	s.kept, s.keptAt = s.at, time.Now()
+	s.kept = s.at
 }
 
 // Shipped returns the place in the spool before which the control plane has all clicks; zero until it has said so.
@@ -214,7 +216,8 @@ func (s *Shipper) begin(ctx context.Context) error {
 		return &terse.Error{Code: terse.CodeConflict, Message: "another process than before answers for the upstream control plane: its spool is " +
 			to.Receiver + ", and clicks that went to " + s.receiver + " could be counted twice"}
 	}
-	if s.receiver == "" { // known before the first click is sent, also after a kill
+	changed := s.receiver == ""
+	if changed { // known before the first click is sent, also after a kill
 		if err := s.o.Write(s.o.Receiver, []byte(to.Receiver+"\n")); err != nil {
 			return err
 		}
@@ -224,7 +227,7 @@ func (s *Shipper) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if p == (clicks.Position{}) { // it knows nothing of this edge
+	if p == (clicks.Position{}) || changed && s.kept.Compare(p) > 0 { // it knows nothing of this edge, or not what another one has had since
 		p = s.kept
 	}
 	if s.reader, err = clicks.NewReader(clicks.ReaderOptions{Dir: s.o.Spool, From: p, Log: s.o.Log}); err != nil {

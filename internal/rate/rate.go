@@ -7,7 +7,9 @@ package rate
 
 import (
 	"context"
+	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -55,6 +57,10 @@ func (t *Table) Take(client string, l Limit) (wait time.Duration) {
 	if at.Before(now) {
 		at = now
 	}
+	if most := now.Add(time.Duration(l.Burst) * l.Interval()); at.After(most) { // the clock went back
+		at = most
+		t.free[client] = at
+	}
 	at = at.Add(l.Interval())
 	if wait := at.Sub(now) - time.Duration(l.Burst)*l.Interval(); wait > 0 {
 		return wait
@@ -77,22 +83,28 @@ func (t *Table) makeRoomLocked(now time.Time) {
 	}
 }
 
-// remoteWithin bounds what the count of all nodes adds to a request.
-const remoteWithin = 50 * time.Millisecond
+const (
+	// remoteWithin bounds what the count of all nodes adds to a request.
+	remoteWithin = 50 * time.Millisecond
+	// aloneFor is how long a node counts alone after a failure, so that not every request waits for a server that hangs.
+	aloneFor = time.Second
+)
 
 // Limiter holds clients to one limit.
 type Limiter struct {
 	limit   Limit
 	remote  Counter // nil: this process is the only one
 	local   *Table
+	log     *slog.Logger
+	tryAt   atomic.Int64 // nanoseconds since 1970; 0: the last try went well
 	refused prometheus.Counter
 	alone   prometheus.Counter
 }
 
 // NewLimiter returns a limiter that counts with remote, and in the table while remote does not answer or if it is nil.
-func NewLimiter(l Limit, remote Counter, local *Table) *Limiter {
+func NewLimiter(l Limit, remote Counter, local *Table, log *slog.Logger) *Limiter {
 	return &Limiter{
-		limit: l, remote: remote, local: local,
+		limit: l, remote: remote, local: local, log: log,
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "terse_api_rate_limited_total", Help: "API requests that were refused because their key had made too many (api.requests_per_second).",
 		}),
@@ -112,16 +124,39 @@ func (l *Limiter) Take(ctx context.Context, client string) time.Duration {
 }
 
 func (l *Limiter) take(ctx context.Context, client string) time.Duration {
-	if l.remote != nil {
-		ctx, cancel := context.WithTimeout(ctx, remoteWithin)
-		defer cancel()
-		wait, err := l.remote.Take(ctx, client, l.limit)
-		if err == nil {
-			return wait
-		}
-		l.alone.Inc()
+	if l.remote == nil {
+		return l.local.Take(client, l.limit)
 	}
+	if wait, ok := l.ask(ctx, client); ok {
+		return wait
+	}
+	l.alone.Inc()
 	return l.local.Take(client, l.limit)
+}
+
+// ask asks the count of all nodes. ok is false if it does not answer, or did not a moment ago: then one request tries again.
+func (l *Limiter) ask(ctx context.Context, client string) (wait time.Duration, ok bool) {
+	now := l.local.clock()
+	at := l.tryAt.Load()
+	if at != 0 && (now.UnixNano() < at || !l.tryAt.CompareAndSwap(at, now.Add(aloneFor).UnixNano())) {
+		return 0, false
+	}
+	call, cancel := context.WithTimeout(ctx, remoteWithin)
+	defer cancel()
+	wait, err := l.remote.Take(call, client, l.limit)
+	switch {
+	case err == nil:
+		if l.tryAt.Swap(0) != 0 {
+			l.log.Info("requests of keys are counted over all nodes again")
+		}
+		return wait, true
+	case ctx.Err() != nil: // the client has left: that says nothing
+		return 0, false
+	}
+	if l.tryAt.Swap(now.Add(aloneFor).UnixNano()) == 0 {
+		l.log.Warn("requests of keys are counted by each node alone for now", "error", err)
+	}
+	return 0, false
 }
 
 // Describe implements prometheus.Collector.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"testing"
 	"time"
 )
@@ -36,6 +37,10 @@ func TestTable(t *testing.T) {
 		take("a", 0)
 	}
 	take("a", 100*time.Millisecond)
+	now = now.Add(-24 * time.Hour) // the clock was wrong
+	take("a", 100*time.Millisecond)
+	now = now.Add(100 * time.Millisecond)
+	take("a", 0)
 }
 
 // TestTableIsBounded: a flood of clients makes no table grow, and who has to wait is forgotten last.
@@ -63,18 +68,22 @@ func TestTableIsBounded(t *testing.T) {
 
 // remote answers as it is told.
 type remote struct {
-	wait time.Duration
-	err  error
+	asked int
+	wait  time.Duration
+	err   error
 }
 
-func (r *remote) Take(context.Context, string, Limit) (time.Duration, error) { return r.wait, r.err }
+func (r *remote) Take(context.Context, string, Limit) (time.Duration, error) {
+	r.asked++
+	return r.wait, r.err
+}
 
 // TestLimiter: what all nodes count holds while it can be asked, and the node's own count else.
 func TestLimiter(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 	r := &remote{}
-	l := NewLimiter(Limit{PerSecond: 1, Burst: 1}, r, NewTable(10, func() time.Time { return now }))
+	l := NewLimiter(Limit{PerSecond: 1, Burst: 1}, r, NewTable(10, func() time.Time { return now }), slog.New(slog.DiscardHandler))
 	check := func(what string, want time.Duration) {
 		t.Helper()
 		if got := l.Take(t.Context(), "a"); got != want {
@@ -88,6 +97,18 @@ func TestLimiter(t *testing.T) {
 	r.err = errors.New("no answer")
 	check("nobody answers", 0)
 	check("nobody answers, and the node has seen one", time.Second)
+	asked := r.asked
+	now = now.Add(900 * time.Millisecond)
+	check("nobody is asked for a second", 100*time.Millisecond)
+	if r.asked != asked {
+		t.Error("a count that does not answer was asked again at once")
+	}
+	r.err = nil
+	now = now.Add(200 * time.Millisecond)
+	check("it answers again", time.Minute)
+	r.wait = 0
+	check("and goes on to", 0)
 	l.remote = nil
-	check("there is nobody", time.Second)
+	check("there is nobody", 0)
+	check("there is nobody, and the node has seen one", time.Second)
 }

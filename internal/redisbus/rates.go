@@ -24,13 +24,20 @@ type Rates struct {
 const ratesFormat = "1"
 
 // takeScript is rate.Table.Take. KEYS: the client. ARGV: the interval in microseconds, the burst. It returns microseconds to wait.
+// Nobody has asked for more than a burst: what says so was written by another clock, or with another limit.
 var takeScript = rueidis.NewLuaScript(`
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
-local at = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now) + ARGV[1]
+local at = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now)
+local function keep() redis.call('SET', KEYS[1], string.format('%.0f', at), 'PX', math.ceil((at - now) / 1000)) end
+if at > now + ARGV[1] * ARGV[2] then
+  at = now + ARGV[1] * ARGV[2]
+  keep()
+end
+at = at + ARGV[1]
 local wait = at - now - ARGV[1] * ARGV[2]
 if wait > 0 then return wait end
-redis.call('SET', KEYS[1], string.format('%.0f', at), 'PX', math.ceil((at - now) / 1000))
+keep()
 return 0`)
 
 // NewRates reads the options and begins to connect.

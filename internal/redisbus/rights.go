@@ -11,12 +11,12 @@ import (
 
 // Needs are the parts that a node uses beside the messages between nodes.
 type Needs struct {
-	Jobs, LinkCache, ClickStreams bool
+	Jobs, LinkCache, ClickStreams, Rates bool
 }
 
 // Lack is a part that a user of the server may not use.
 type Lack struct {
-	Part string // jobs, link cache, click streams
+	Part string // jobs, link cache, click streams, rates of keys
 	Text string // which rights are missing; "": none
 }
 
@@ -58,6 +58,9 @@ var trials = map[string][]trial{
 		xadd, xreadgroup, xgroup, xack, xdel, xpending, xclaim, {"XTRIM", 1, []string{"MINID", "1-1"}}, {"XRANGE", 1, []string{"-", "+"}}, {"XREVRANGE", 1, []string{"+", "-"}},
 		{"XLEN", 1, nil}, {"XINFO GROUPS", 1, nil}, hset, hget,
 	},
+	"rates of keys": {
+		{"GET", 1, nil}, {"SET", 1, []string{"v", "XX"}}, {"TIME", 0, nil}, {"EVAL", 1, []string{"return 0"}}, {"EVALSHA", 1, []string{strings.Repeat("0", 40)}},
+	},
 }
 
 // CheckRights tries what a node sends for the parts that it uses, and changes nothing. It names what the user may not. The parts are in the
@@ -77,7 +80,7 @@ func CheckRights(ctx context.Context, o Options, n Needs) ([]Lack, error) {
 	for _, part := range []struct {
 		name string
 		need bool
-	}{{"jobs", n.Jobs}, {"link cache", n.LinkCache}, {"click streams", n.ClickStreams}} {
+	}{{"jobs", n.Jobs}, {"link cache", n.LinkCache}, {"click streams", n.ClickStreams}, {"rates of keys", n.Rates}} {
 		if !part.need {
 			continue
 		}

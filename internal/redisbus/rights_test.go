@@ -22,7 +22,7 @@ func TestCheckRights(t *testing.T) {
 		redis.Do(append([]string{"ACL", "SETUSER", "terse", "reset", "on", ">secret"}, rights...)...)
 	}
 	documented := strings.Fields("+@pubsub +@connection +role &terse:* +@stream +@list +@sortedset +@transaction +@hash +@scripting +get +set +getrange +expire +pexpire +del +time +info ~terse:*")
-	all := Needs{Jobs: true, LinkCache: true, ClickStreams: true}
+	all := Needs{Jobs: true, LinkCache: true, ClickStreams: true, Rates: true}
 	ask := func() map[string]string {
 		t.Helper()
 		list, err := CheckRights(t.Context(), o, all)
@@ -31,7 +31,7 @@ func TestCheckRights(t *testing.T) {
 		for _, l := range list {
 			texts[l.Part] = l.Text
 		}
-		if len(texts) != 3 {
+		if len(texts) != 4 {
 			t.Errorf("got %+v", list)
 		}
 		return texts
@@ -44,7 +44,7 @@ func TestCheckRights(t *testing.T) {
 	}
 	for right, want := range map[string]string{
 		"xadd": "jobs,click streams", "xreadgroup": "jobs,click streams", "xautoclaim": "jobs", "rpush": "jobs", "blpop": "jobs", "zadd": "jobs", "multi": "jobs", "exec": "jobs",
-		"xtrim": "click streams", "xrange": "click streams", "hset": "link cache,click streams", "eval": "link cache", "evalsha": "link cache", "getrange": "link cache", "set": "link cache",
+		"xtrim": "click streams", "xrange": "click streams", "hset": "link cache,click streams", "eval": "link cache,rates of keys", "evalsha": "link cache,rates of keys", "getrange": "link cache", "set": "link cache,rates of keys", "time": "jobs,rates of keys",
 	} {
 		user(append(documented, "-"+right)...)
 		for part, text := range ask() {
