@@ -36,7 +36,10 @@ func (r *role) RoundTrip(req *http.Request) (*http.Response, error) {
 	return r.next.RoundTrip(req)
 }
 
-// items returns everything in a table.
+// CloseIdleConnections lets the store close them.
+func (r *role) CloseIdleConnections() { r.next.(*http.Transport).CloseIdleConnections() }
+
+// items returns how many there are in a table.
 func items(t *testing.T, o dynamostore.Options) int32 {
 	t.Helper()
 	out, err := dynamostore.Client(o.Config, o.Endpoint).Scan(t.Context(), &dynamodb.ScanInput{TableName: &o.Table})
@@ -101,6 +104,7 @@ func TestExamine(t *testing.T) {
 func TestExamineTables(t *testing.T) {
 	t.Parallel()
 	cfg, endpoint := client(t)
+	t.Cleanup(cfg.HTTPClient.(*http.Client).CloseIdleConnections) // after the tables were deleted
 	db := dynamostore.Client(cfg, endpoint)
 	attr := func(name string, kind types.ScalarAttributeType) types.AttributeDefinition {
 		return types.AttributeDefinition{AttributeName: &name, AttributeType: kind}
