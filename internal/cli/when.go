@@ -12,13 +12,13 @@ import (
 
 // when reads a point in time that something ends or begins at: a duration is so long from now. Times and dates
 // without a zone are of UTC; "" is the zero time.
-func (s *session) when(flag, text string) (time.Time, error) { return s.instant(flag, text, 1) }
+func (s *session) when(flag, text string) (time.Time, error) { return s.instant(flag, text, false) }
 
 // past is when for what has happened: a duration is so long ago.
-func (s *session) past(flag, text string) (time.Time, error) { return s.instant(flag, text, -1) }
+func (s *session) past(flag, text string) (time.Time, error) { return s.instant(flag, text, true) }
 
-// instant reads a point in time; sign is where durations lead from now.
-func (s *session) instant(flag, text string, sign time.Duration) (time.Time, error) {
+// instant reads a point in time; ago says that a duration leads back from now.
+func (s *session) instant(flag, text string, ago bool) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
@@ -28,7 +28,10 @@ func (s *session) instant(flag, text string, sign time.Duration) (time.Time, err
 		}
 	}
 	if d, ok := duration(text); ok {
-		return s.Now().Add(sign * d).UTC().Truncate(time.Second), nil
+		if ago {
+			d = -d
+		}
+		return s.Now().Add(d).UTC().Truncate(time.Second), nil
 	}
 	return time.Time{}, notATime(flag, text)
 }

@@ -50,8 +50,9 @@ func TestToldCountry(t *testing.T) {
 		}
 		ask("/a")
 		ask("/b")
-		wantA, wantB := map[string]string{"FR": "https://fr.test/", "DE": "https://de.test/"}[tt.country], ""
-		if wantB = wantA; tt.region != "" {
+		wantB := map[string]string{"FR": "https://fr.test/", "DE": "https://de.test/"}[tt.country]
+		wantA := wantB
+		if tt.region != "" {
 			wantA = "https://de.test/be"
 		}
 		got := w.clicks.take()
