@@ -95,10 +95,11 @@ func (s *Server) scheduler() (*exports.Scheduler, error) {
 }
 
 func showSchedule(e *exports.Schedule) *ExportSchedule {
+	attempts, fault, retry := e.Failing()
 	out := &ExportSchedule{
 		ID: e.ID, Name: e.Name, Every: string(e.Every), Format: string(e.Format), Prefix: e.Prefix, State: "active", NextFrom: e.Next.Time(), Objects: e.Objects,
 		LastObject: orNull(e.Object), LastAt: timeOrNull(e.DoneAt),
-		Again: e.Again, LastAgain: orNull(e.AgainObject), AgainAt: timeOrNull(e.AgainAt), Incomplete: e.Incomplete, Attempts: e.Attempts, Error: orNull(e.Fault), RetryAt: timeOrNull(e.NotBefore), CreatedAt: e.CreatedAt.Time(),
+		Again: e.Again, LastAgain: orNull(e.AgainObject), AgainAt: timeOrNull(e.AgainAt), Incomplete: e.Incomplete, Attempts: attempts, Error: orNull(fault), RetryAt: timeOrNull(retry), CreatedAt: e.CreatedAt.Time(),
 	}
 	if e.Object != "" {
 		out.LastRows = &e.Rows
@@ -106,7 +107,7 @@ func showSchedule(e *exports.Schedule) *ExportSchedule {
 	switch {
 	case e.Paused:
 		out.State, out.RetryAt = "paused", nil
-	case e.Attempts > 0:
+	case attempts > 0:
 		out.State = "failing"
 	}
 	return out

@@ -15,7 +15,46 @@ const (
 	lateFor = 72 * time.Hour
 	// lookEvery is how often the objects of a schedule are compared with the engine's counts, by one query.
 	lookEvery = 10 * time.Minute
+	// maxAgainWait bounds how long an object rests that was made again, so that clicks that trickle in do not make a whole
+	// day be exported every ten minutes.
+	maxAgainWait = 6 * time.Hour
 )
+
+// rest sets the time before which an object is not made again, after n attempts in a row: lookEvery, doubled up to a
+// bound, but so that there is a last look before its 72 hours are over.
+func (w *Watched) rest(now terse.Millis, every Every, n int, most time.Duration) {
+	wait := min(lookEvery<<min(n-1, 10), most)
+	last := w.From + every.millis() + terse.Millis((lateFor - 2*lookEvery).Milliseconds())
+	w.NotBefore = max(min(now+terse.Millis(wait.Milliseconds()), last), now+terse.Millis(lookEvery.Milliseconds()))
+}
+
+// failedAgain notes that an object could not be made again. Only that object waits for it.
+func (e *Schedule) failedAgain(from, now terse.Millis, fault string) (attempts int) {
+	for i := range e.Watched {
+		if w := &e.Watched[i]; w.From == from {
+			w.Attempts++
+			w.Fault = fault
+			w.rest(now, e.Every, w.Attempts, maxRetryWait)
+			return w.Attempts
+		}
+	}
+	return 0
+}
+
+// Failing returns how often what fails has failed in a row, why, and when it is tried again: the object that is due, or
+// else the one of Watched that failed most often. attempts 0: nothing fails.
+func (e *Schedule) Failing() (attempts int, fault string, retry terse.Millis) {
+	attempts, fault, retry = e.Attempts, e.Fault, e.NotBefore
+	if attempts > 0 {
+		return attempts, fault, retry
+	}
+	for i := range e.Watched {
+		if w := &e.Watched[i]; w.Attempts > attempts {
+			attempts, fault, retry = w.Attempts, w.Fault, w.NotBefore
+		}
+	}
+	return attempts, fault, retry
+}
 
 // selects returns the query of the clicks of a range.
 func (e *Schedule) selects(from, to terse.Millis) analytics.Query {
@@ -57,10 +96,11 @@ func (s *Scheduler) count(ctx context.Context, e *Schedule, from, to terse.Milli
 	return counts, nil
 }
 
-// grown returns the first watched object of whose time more is counted than when it was made, with the new count; nil:
-// none, or it is not time to look. changed: e was brought up to date with counts that have become smaller, by an erasure or
-// a sweep, or that grew where clicks are no longer kept whole: such objects stay as they are, for what the engine has
-// lost must not be lost in the bucket too.
+// grown returns the first watched object of whose time more is counted than is in it, with the new count; nil: none, or it
+// is not time to look. The count of the making is a floor that never falls: what the engine has lost, by an erasure, a
+// sweep or a fault, must not be lost in the bucket too, not even when late clicks come after the loss. Nor is an object
+// made again of clicks that are no longer kept whole. changed: e has learned a count that was not known; its object stays
+// as it is, for what is in it is not known either.
 func (s *Scheduler) grown(ctx context.Context, e *Schedule, now terse.Millis) (w *Watched, changed bool, err error) {
 	e.forget(now)
 	if len(e.Watched) == 0 || now < s.looked[e.ID]+terse.Millis(lookEvery.Milliseconds()) {
@@ -75,24 +115,32 @@ func (s *Scheduler) grown(ctx context.Context, e *Schedule, now terse.Millis) (w
 		s.looked[e.ID] = now
 		return nil, false, err
 	}
-	var since terse.Millis
-	asked := false
+	var more []Watched
 	for i := range e.Watched {
 		known, count := &e.Watched[i], counts[e.Watched[i].From]
-		if count == known.Count {
-			continue
+		switch {
+		case known.Count < 0:
+			known.Count, changed = count, true
+		case count > known.Count && known.NotBefore <= now:
+			again := *known
+			again.Count = count
+			more = append(more, again)
+		case count <= known.Count && known.Attempts > 0: // there is nothing to make it again of any more
+			known.Attempts, known.Fault, changed = 0, "", true
 		}
-		if count > known.Count && !asked {
-			terms, err := s.o.Terms(ctx, e.Workspace)
-			if err != nil {
-				return nil, false, err
+	}
+	if len(more) > 0 {
+		terms, err := s.o.Terms(ctx, e.Workspace)
+		if err != nil {
+			s.looked[e.ID] = now
+			return nil, false, err
+		}
+		since := terms.Since(now, e.Query.Bots)
+		for i := range more {
+			if more[i].From >= since {
+				return &more[i], changed, nil
 			}
-			since, asked = terms.Since(now, e.Query.Bots), true
 		}
-		if count > known.Count && known.From >= since {
-			return &Watched{From: known.From, Count: count}, false, nil
-		}
-		known.Count, changed = count, true
 	}
 	s.looked[e.ID] = now
 	return nil, changed, nil

@@ -73,7 +73,7 @@ func (s *Scheduler) step(ctx context.Context, w terse.WorkspaceID, id string) (m
 	if e.Paused || e.NotBefore > now {
 		return false, nil
 	}
-	due := Watched{From: e.Next, Count: -1}
+	due, known := Watched{From: e.Next}, false
 	again := now < end+terse.Millis(settleWait.Milliseconds()) || !s.counted(ctx, end)
 	if again {
 		grown, changed, err := s.grown(ctx, &e, now)
@@ -90,14 +90,14 @@ func (s *Scheduler) step(ctx context.Context, w terse.WorkspaceID, id string) (m
 			return false, err
 		}
 		due = *grown
-	} else if counts, err := s.count(ctx, &e, due.From, end); err == nil { // else it is made once more than needed
-		due.Count = counts[due.From]
+	} else if counts, err := s.count(ctx, &e, due.From, end); err == nil {
+		due.Count, known = counts[due.From], true
 	}
 	terms, err := s.o.Terms(ctx, w)
-	if err != nil {
-		return false, fmt.Errorf("schedule %s: %w", id, err)
+	if err != nil { // it is a remark, for which no object waits
+		s.o.Log.Debug("not known how long clicks are kept, so an object is not said to be incomplete", "schedule", id, "error", err)
 	}
-	incomplete := terms.CompleteFrom(e.selects(due.From, due.From+e.Every.millis()), s.o.Clock()) != 0
+	incomplete := err == nil && terms.CompleteFrom(e.selects(due.From, due.From+e.Every.millis()), s.o.Clock()) != 0
 	name := e.ObjectName(due.From)
 	rows, err := s.export(ctx, &e, due.From, name)
 	if ctx.Err() != nil {
@@ -105,7 +105,8 @@ func (s *Scheduler) step(ctx context.Context, w terse.WorkspaceID, id string) (m
 	}
 	switch {
 	case err == nil && again:
-		e.Attempts, e.NotBefore, e.Fault = 0, 0, ""
+		due.Again, due.Attempts, due.Fault = due.Again+1, 0, ""
+		due.rest(s.o.Clock(), e.Every, due.Again, maxAgainWait)
 		e.watch(due, s.o.Clock())
 		e.Again, e.AgainObject, e.AgainAt = e.Again+1, name, s.o.Clock()
 		if name == e.Object {
@@ -114,12 +115,19 @@ func (s *Scheduler) step(ctx context.Context, w terse.WorkspaceID, id string) (m
 		s.again.Add(1)
 	case err == nil:
 		e.Next, e.Attempts, e.NotBefore, e.Fault = end, 0, 0, ""
+		if !known {
+			due.Count = rows // which are the clicks that the engine would have counted
+		}
 		e.watch(due, s.o.Clock())
 		e.Objects, e.Object, e.Rows, e.DoneAt = e.Objects+1, name, rows, s.o.Clock()
 		if incomplete {
 			e.Incomplete++
 		}
 		s.done.Add(1)
+	case again:
+		attempts := e.failedAgain(due.From, s.o.Clock(), name+": "+faultOf(err))
+		s.failed.Add(1)
+		s.o.Log.Error("an object of a scheduled export could not be made again and is tried again", "schedule", id, "object", name, "attempt", attempts, "error", err)
 	default:
 		wait := min(minRetryWait<<min(e.Attempts, 10), maxRetryWait)
 		e.Attempts++

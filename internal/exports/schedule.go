@@ -85,7 +85,12 @@ type Schedule struct {
 // Watched is an object that may have to be made again.
 type Watched struct {
 	From  terse.Millis `json:"from"`  // where its period begins
-	Count int64        `json:"count"` // what the engine counted before it was made, or less since; -1: not known
+	Count int64        `json:"count"` // what the engine counted before it was made; -1: not known
+
+	Again     int          `json:"again,omitempty"`      // how often it was made again
+	Attempts  int          `json:"attempts,omitempty"`   // to make it again that failed since the last success
+	NotBefore terse.Millis `json:"not_before,omitempty"` // of the next one
+	Fault     string       `json:"fault,omitempty"`      // why the last one failed, for people
 }
 
 // ObjectName returns the name of the object of the period that begins at a time: it depends on nothing else, so that
@@ -331,6 +336,11 @@ func (s *Scheduler) SetPaused(ctx context.Context, w terse.WorkspaceID, id strin
 		e.Paused = paused
 		if !paused { // whoever resumes wants to see at once whether it works now
 			e.NotBefore = 0
+			for i := range e.Watched {
+				if e.Watched[i].Attempts > 0 {
+					e.Watched[i].NotBefore = 0
+				}
+			}
 		}
 	})
 	s.wakeUp()

@@ -32,6 +32,7 @@ type folder struct {
 	fail    error // the next put fails so
 	applied bool  // and stores the object nevertheless
 	during  func()
+	refuse  string // the object of which puts fail
 }
 
 func (f *folder) Put(_ context.Context, name, path string) error {
@@ -47,6 +48,9 @@ func (f *folder) Put(_ context.Context, name, path string) error {
 	f.puts++
 	err = f.fail
 	f.fail = nil
+	if f.refuse == name {
+		err = errAway
+	}
 	if err == nil || f.applied {
 		f.objects[name] = string(data)
 	}
@@ -65,6 +69,8 @@ type schedules struct {
 	bucket *folder
 	src    analytics.Engine
 	terms  analytics.Terms
+
+	termsErr error
 	*exports.Scheduler
 }
 
@@ -95,7 +101,7 @@ func (s *schedules) open(b exports.Bucket) {
 	s.Scheduler, err = exports.OpenScheduler(exports.SchedulerOptions{
 		Store: s.store, Source: engineNow{s}, Bucket: b, Dir: s.dir, Clock: s.clock, Log: slog.New(slog.DiscardHandler),
 		Status: func(context.Context) analytics.Status { return s.status },
-		Terms:  func(context.Context, terse.WorkspaceID) (analytics.Terms, error) { return s.terms, nil },
+		Terms:  func(context.Context, terse.WorkspaceID) (analytics.Terms, error) { return s.terms, s.termsErr },
 		Workspaces: func(_ context.Context, after terse.WorkspaceID, _ int) ([]terse.WorkspaceID, error) {
 			if after < enginetest.Workspace {
 				return []terse.WorkspaceID{enginetest.Workspace}, nil
