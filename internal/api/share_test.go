@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -86,6 +87,35 @@ func TestSharePassword(t *testing.T) {
 	a = b.want(http.StatusTooManyRequests, form("hunter2"))
 	if a.header.Get("Retry-After") == "" || !strings.Contains(string(a.body), "too many wrong passwords") || !strings.HasPrefix(a.header.Get("Content-Type"), "text/html") {
 		t.Errorf("after ten guesses: %v\n%s", a.header, a.body)
+	}
+}
+
+// TestShareCookieSecure: the cookie is for encrypted connections alone if the client's own is one, of which a trusted proxy
+// tells, and nobody else.
+func TestShareCookieSecure(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		trusted []string
+		header  map[string]string
+		secure  bool
+	}{
+		{nil, nil, false},
+		{nil, map[string]string{"X-Forwarded-Proto": "https"}, false},
+		{[]string{"127.0.0.0/8"}, nil, false},
+		{[]string{"127.0.0.0/8"}, map[string]string{"X-Forwarded-Proto": "https"}, true},
+		{[]string{"127.0.0.0/8"}, map[string]string{"X-Forwarded-Proto": "https, http"}, false},
+		{[]string{"127.0.0.0/8"}, map[string]string{"Forwarded": "for=192.0.2.7;proto=https"}, true},
+		{[]string{"127.0.0.0/8"}, map[string]string{"X-Forwarded-Proto": "http", "Forwarded": "for=192.0.2.7;proto=https"}, false},
+		{[]string{"192.0.2.0/24"}, map[string]string{"X-Forwarded-Proto": "https"}, false},
+	} {
+		b := setup(t, options{trusted: c.trusted})
+		id := b.want(201, request{method: "POST", path: "/api/v1/shares", body: `{"name":"numbers","password":"hunter2"}`}).text(t, "id")
+		header := map[string]string{"Content-Type": "application/x-www-form-urlencoded"}
+		maps.Copy(header, c.header)
+		a := b.want(200, request{method: "POST", path: "/s/" + id, key: "-", body: "password=hunter2", header: header})
+		if cookie, err := http.ParseSetCookie(a.header.Get("Set-Cookie")); err != nil || cookie.Secure != c.secure {
+			t.Errorf("%v, %v: %v, %v", c.trusted, c.header, cookie, err)
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/clientip"
 	"github.com/terselink/terse/internal/shares"
 )
 
@@ -32,8 +33,19 @@ func (s *Server) setShareCookie(w http.ResponseWriter, r *http.Request, sh *shar
 	until := strconv.FormatInt((int64(s.o.Clock())+shareCookieFor.Milliseconds())/1000, 10)
 	http.SetCookie(w, &http.Cookie{
 		Name: shareCookie, Value: until + "." + base64.RawURLEncoding.EncodeToString(shareMark(sh, until)),
-		Path: "/s/" + sh.ID, MaxAge: int(shareCookieFor.Seconds()), Secure: r.TLS != nil, HttpOnly: true, SameSite: http.SameSiteLaxMode,
+		Path: "/s/" + sh.ID, MaxAge: int(shareCookieFor.Seconds()), Secure: s.overTLS(r), HttpOnly: true, SameSite: http.SameSiteLaxMode,
 	})
+}
+
+// overTLS reports whether the client's own connection is encrypted: a trusted proxy says so of the one that it ended, as
+// at the redirect plane.
+func (s *Server) overTLS(r *http.Request) bool {
+	if s.o.ClientIP != nil && s.o.ClientIP.Trusted(peerOf(r)) {
+		if scheme, ok := clientip.Scheme(r.Header.Values("X-Forwarded-Proto"), r.Header.Values("Forwarded")); ok {
+			return scheme == "https"
+		}
+	}
+	return r.TLS != nil
 }
 
 // shareCookieHolds reports whether the request has a cookie of the share's password that has not ended.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/terselink/terse"
 	"github.com/terselink/terse/internal/clicks"
+	"github.com/terselink/terse/internal/clientip"
 	"github.com/terselink/terse/internal/domains"
 	"github.com/terselink/terse/internal/rules"
 )
@@ -130,10 +131,10 @@ func (s *Server) see(r *request, d *domains.Domain) *Seen {
 	out.ClientFrom, out.HeadersIgnored = s.whence(r, ip)
 	out.Scheme, out.SchemeFrom = "http", fromConnection
 	if out.PeerTrusted {
-		if p, ok := knownScheme(text(r.proto)); ok {
+		if p, ok := clientip.KnownScheme(text(r.proto)); ok {
 			out.Scheme, out.SchemeFrom = p, fromXFProto
 		} else if n := len(r.forwarded); n > 0 {
-			if p, ok := forwardedProto(r.forwarded[n-1]); ok {
+			if p, ok := clientip.ForwardedScheme(r.forwarded[n-1]); ok {
 				out.Scheme, out.SchemeFrom = p, fromForwarded
 			}
 		}
@@ -168,28 +169,6 @@ func (s *Server) whence(r *request, ip netip.Addr) (from, ignored string) {
 		return fromXFF, ""
 	}
 	return fromForwarded, ""
-}
-
-// knownScheme reads the last value of a header that names a scheme: what the nearest proxy saw.
-func knownScheme(v string) (string, bool) {
-	if i := strings.LastIndexByte(v, ','); i >= 0 {
-		v = v[i+1:]
-	}
-	v = strings.ToLower(strings.TrimSpace(v))
-	return v, v == "http" || v == "https"
-}
-
-// forwardedProto reads the proto of the last element of a Forwarded line (RFC 7239).
-func forwardedProto(line string) (string, bool) {
-	if i := strings.LastIndexByte(line, ','); i >= 0 {
-		line = line[i+1:]
-	}
-	for pair := range strings.SplitSeq(line, ";") {
-		if name, v, ok := strings.Cut(strings.TrimSpace(pair), "="); ok && strings.EqualFold(name, "proto") {
-			return knownScheme(strings.Trim(v, `"`))
-		}
-	}
-	return "", false
 }
 
 // text returns borrowed bytes as a string that is valid UTF-8 and of bounded length.

@@ -10,6 +10,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/terselink/terse"
+	"github.com/terselink/terse/internal/clientip"
 	"github.com/terselink/terse/internal/domains"
 )
 
@@ -158,7 +159,7 @@ func FuzzScheme(f *testing.F) {
 	f.Add("http, https ")
 	f.Add(`for=1.2.3.4;proto="https";by=x, for=_x;Proto=HTTP`)
 	f.Fuzz(func(t *testing.T, v string) {
-		for _, read := range []func(string) (string, bool){knownScheme, forwardedProto} {
+		for _, read := range []func(string) (string, bool){clientip.KnownScheme, clientip.ForwardedScheme} {
 			if s, ok := read(v); ok && s != "http" && s != "https" {
 				t.Fatalf("%q gives %q", v, s)
 			}
