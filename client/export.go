@@ -23,7 +23,7 @@ type Export struct {
 	CreatedAt time.Time `json:"created_at"`
 	EndedAt   time.Time `json:"ended_at,omitzero"`
 	ExpiresAt time.Time `json:"expires_at"`
-	// CompleteFrom: rows before it may be missing, because they are not kept any more; zero: none are.
+	// CompleteFrom: rows before it may be missing, because they are not kept any more; zero: none are known to.
 	CompleteFrom time.Time `json:"complete_from,omitzero"`
 }
 

@@ -28,7 +28,8 @@ func (t Terms) Since(now terse.Millis, bots Bots) terse.Millis {
 	return max(0, (now/dayMillis-terse.Millis(days))*dayMillis)
 }
 
-// CompleteFrom returns Since where it cuts the range of a query: rows before it may be missing. 0: none are.
+// CompleteFrom returns Since where it cuts the range of a query: rows before it may be missing. 0: none are, by these terms:
+// what shorter terms took before they were lengthened is gone, and is not known of here.
 func (t Terms) CompleteFrom(q Query, now terse.Millis) terse.Millis {
 	if since := t.Since(now, q.Bots); q.From < since {
 		return since

@@ -52,7 +52,7 @@ type Options struct {
 	Places    Places           // nil: explain knows no countries of addresses
 	Analytics analytics.Engine // nil: analytics answer 503 analytics_disabled
 	// Terms says how long a workspace keeps its clicks; nil: rows are never said to be incomplete.
-	Terms     func(ctx context.Context, w terse.WorkspaceID) (analytics.Terms, error)
+	Terms     analytics.TermsFunc
 	Exports   *exports.Manager    // nil: exports answer 503 analytics_disabled
 	Schedules *exports.Scheduler  // nil: as Exports
 	Live      *live.Hub           // nil: the live view answers 503 analytics_disabled
@@ -118,6 +118,8 @@ type Server struct {
 	shares      *shares.Service
 	public      publicCache
 	guesses     *limit.Table // of the passwords of shares, by address
+
+	terms analytics.TermsFunc // Options.Terms with a memory; nil: there are none
 }
 
 // The names of the tables of failures, for other nodes.
@@ -154,6 +156,9 @@ func New(o Options) (*Server, error) {
 	s.idem = &idempotency{store: o.Store, clock: o.Clock, inFlight: map[string]chan struct{}{}}
 	s.conversions = conversions.New(conversions.Options{Store: o.Store, Clock: o.Clock, Find: o.Links.LookupCode})
 	s.shares = shares.New(o.Store, o.Clock)
+	if o.Terms != nil {
+		s.terms = analytics.CachedTerms(o.Terms, o.Clock)
+	}
 	s.nothing = "there is nothing here; see /api/v1/docs"
 	s.huma = huma.NewAPI(humaConfig(o.System.Version), adapter{s})
 	s.registerLinks()

@@ -69,10 +69,17 @@ type bench struct {
 	now       atomic.Int64
 	log       lockedBuffer
 	checks    atomic.Pointer[[]api.Check]
+
+	termsAsked atomic.Int64
+	termsAway  atomic.Bool // they cannot be read
 }
 
 // terms are those of all workspaces.
 func (b *bench) terms(context.Context, terse.WorkspaceID) (analytics.Terms, error) {
+	b.termsAsked.Add(1)
+	if b.termsAway.Load() {
+		return analytics.Terms{}, terse.ErrUnavailable
+	}
 	return analytics.Terms{Raw: 400, Bots: 30}, nil
 }
 

@@ -56,7 +56,7 @@ func (s *Server) registerClicks() {
 	doc.Responses["200"] = &huma.Response{Description: "Clicks", Content: map[string]*huma.MediaType{
 		typeJSON: {Schema: page}, typeNDJSON: {Schema: text}, typeCSV: {Schema: text}, export.Parquet.ContentType(): {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}},
 	}, Headers: map[string]*huma.Param{completeFromHeader: {
-		Schema: &huma.Schema{Type: huma.TypeString, Format: "date-time"}, Description: "Rows before it may be missing, because the workspace keeps clicks, or those of bots, for a shorter time; absent: none are.",
+		Schema: &huma.Schema{Type: huma.TypeString, Format: "date-time"}, Description: "Rows before it may be missing, because the workspace keeps clicks, or those of bots, for a shorter time; absent: none are known to.",
 	}}}
 	s.huma.OpenAPI().AddOperation(doc)
 }
@@ -128,9 +128,6 @@ func (s *Server) serveClicks(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.sayComplete(r.Context(), w, req.query); err != nil {
-		return err
-	}
 	if req.format == "" {
 		return s.clickPage(w, r, req)
 	}
@@ -140,19 +137,20 @@ func (s *Server) serveClicks(w http.ResponseWriter, r *http.Request) error {
 // completeFromHeader says from when on rows are complete, where retention has taken some of the range.
 const completeFromHeader = "Terse-Complete-From"
 
-// sayComplete sets the header, if the workspace does not keep all clicks of the range one by one any more.
-func (s *Server) sayComplete(ctx context.Context, w http.ResponseWriter, q analytics.Query) error {
-	if s.o.Terms == nil {
-		return nil
+// sayComplete sets the header of an answer that has rows, if the workspace does not keep all clicks of the range one by
+// one any more. While the settings cannot be read there is no header: rows do not wait for a remark.
+func (s *Server) sayComplete(ctx context.Context, h http.Header, q analytics.Query) {
+	if s.terms == nil {
+		return
 	}
-	terms, err := s.o.Terms(ctx, q.Workspace)
+	terms, err := s.terms(ctx, q.Workspace)
 	if err != nil {
-		return err
+		s.o.Log.Debug("not known how long clicks are kept, so an answer is not said to be incomplete", "request_id", callOf(ctx).requestID, "error", err)
+		return
 	}
 	if from := terms.CompleteFrom(q, s.o.Clock()); from != 0 {
-		w.Header().Set(completeFromHeader, from.Time().Format(time.RFC3339))
+		h.Set(completeFromHeader, from.Time().Format(time.RFC3339))
 	}
-	return nil
 }
 
 func (s *Server) clickPage(w http.ResponseWriter, r *http.Request, req clicksRequest) error {
@@ -173,6 +171,7 @@ func (s *Server) clickPage(w http.ResponseWriter, r *http.Request, req clicksReq
 	if len(events) == limit {
 		out.NextCursor = &out.Data[limit-1].ID
 	}
+	s.sayComplete(ctx, w.Header(), req.query)
 	w.Header().Set("Content-Type", typeJSON)
 	if _, err := w.Write(mustMarshal(&out)); err != nil {
 		panic(http.ErrAbortHandler)
@@ -189,6 +188,7 @@ func (s *Server) clickFile(w http.ResponseWriter, r *http.Request, req clicksReq
 		if !started {
 			started = true
 			h := w.Header()
+			s.sayComplete(r.Context(), h, req.query)
 			h.Set("Content-Type", req.format.ContentType())
 			h.Set("Content-Disposition", fmt.Sprintf(`attachment; filename="clicks.%s"`, req.format))
 		}
@@ -204,6 +204,7 @@ func (s *Server) clickFile(w http.ResponseWriter, r *http.Request, req clicksReq
 		err = out.Close()
 	}
 	if err == nil && !started { // NDJSON without a row
+		s.sayComplete(r.Context(), w.Header(), req.query)
 		w.Header().Set("Content-Type", req.format.ContentType())
 		w.WriteHeader(http.StatusOK)
 	}

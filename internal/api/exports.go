@@ -31,7 +31,7 @@ type Export struct {
 	EndedAt   *time.Time `json:"ended_at"`
 	ExpiresAt time.Time  `json:"expires_at" doc:"When the export and its file are deleted."`
 
-	CompleteFrom *time.Time `json:"complete_from" doc:"Rows before it may be missing, because the workspace keeps clicks, or those of bots, for a shorter time; null: none are, or it has not begun."`
+	CompleteFrom *time.Time `json:"complete_from" doc:"Rows before it may be missing, because the workspace keeps clicks, or those of bots, for a shorter time; null: none are known to, or it has not begun."`
 }
 
 // NewExport is the body of a creation: the parameters of the list of clicks.

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/terselink/terse"
 )
 
 // TestClicksCompleteFrom: rows of a range that is not kept whole say from when on they are complete.
@@ -18,6 +20,38 @@ func TestClicksCompleteFrom(t *testing.T) {
 	} {
 		if got := b.want(200, request{method: "GET", path: "/api/v1/clicks" + query}).header.Get("Terse-Complete-From"); got != want {
 			t.Errorf("%s: %q, want %q", query, got, want)
+		}
+	}
+}
+
+// TestClicksTermsAway: rows do not wait for the settings, which are asked once a minute, and a refusal says nothing of rows.
+func TestClicksTermsAway(t *testing.T) {
+	t.Parallel()
+	b := setup(t, options{})
+	const complete = "Terse-Complete-From"
+	paths := []string{"/api/v1/clicks?period=90d&all=true", "/api/v1/clicks?period=90d&all=true&format=csv", "/api/v1/clicks?period=90d&all=true&format=ndjson"}
+	b.termsAway.Store(true)
+	for _, path := range paths {
+		if a := b.want(200, request{method: "GET", path: path}); a.header.Get(complete) != "" || len(a.body) == 0 {
+			t.Errorf("%s: %v\n%s", path, a.header, a.body)
+		}
+	}
+	b.termsAway.Store(false)
+	b.now.Add(5000)
+	for range 3 {
+		for _, path := range paths {
+			if a := b.want(200, request{method: "GET", path: path}); a.header.Get(complete) == "" {
+				t.Errorf("%s: %v", path, a.header)
+			}
+		}
+	}
+	if n := b.termsAsked.Load(); n != 2 {
+		t.Errorf("asked %d times", n)
+	}
+	b.engine.err = terse.ErrUnavailable
+	for _, path := range paths {
+		if a := b.do(request{method: "GET", path: path}); a.status != 503 || a.header.Get(complete) != "" {
+			t.Errorf("%s: %d %v", path, a.status, a.header)
 		}
 	}
 }

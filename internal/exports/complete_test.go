@@ -27,6 +27,12 @@ func TestIncomplete(t *testing.T) {
 	if e := w.until(w.create(export.CSV).ID, ended); e.State != exports.Done || e.CompleteFrom != want {
 		t.Errorf("30 days are kept: complete from %s, want %s", e.CompleteFrom.Time(), want.Time())
 	}
+	w.stop()
+	w.noTerms = true
+	w.start()
+	if e := w.until(w.create(export.CSV).ID, ended); e.State != exports.Done || e.CompleteFrom != 0 || e.Rows == 0 || e.Attempts != 0 {
+		t.Errorf("it is not known how long: %+v", e)
+	}
 }
 
 // TestTerms: what is missing from a range depends on whose clicks are asked for.

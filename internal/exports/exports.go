@@ -77,7 +77,8 @@ type Export struct {
 	Node      string            `json:"node,omitempty"`       // whose folder has the file, if there are several nodes
 	CreatedAt terse.Millis      `json:"created_at"`
 	EndedAt   terse.Millis      `json:"ended_at,omitempty"`
-	// CompleteFrom: rows before it may be missing, because the workspace does not keep them any more; 0: none are.
+	// CompleteFrom: rows before it may be missing, because the workspace does not keep them any more; 0: none are known to,
+	// as while the settings cannot be read, or of days that were removed before it began to keep clicks for longer.
 	CompleteFrom terse.Millis `json:"complete_from,omitempty"`
 }
 
@@ -97,8 +98,8 @@ type Options struct {
 	Source     export.Source
 	Dir        string // the files' own folder, made if missing
 	Workspaces func(ctx context.Context, after terse.WorkspaceID, limit int) ([]terse.WorkspaceID, error)
-	// Terms says how long a workspace keeps its clicks, for files that lack some.
-	Terms func(ctx context.Context, w terse.WorkspaceID) (analytics.Terms, error)
+	// Terms says how long a workspace keeps its clicks, for files that lack some. A file is made without it too.
+	Terms analytics.TermsFunc
 	Clock func() terse.Millis
 	Log   *slog.Logger
 }
@@ -133,6 +134,7 @@ func Open(o Options) (*Manager, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open exports: %w", err)
 	}
+	o.Terms = analytics.CachedTerms(o.Terms, o.Clock)
 	return &Manager{o: o, wake: make(chan struct{}, 1), rows: map[string]int64{}}, nil
 }
 
@@ -435,11 +437,12 @@ func (m *Manager) make(ctx context.Context, w terse.WorkspaceID, id string) erro
 		}
 		return err
 	}
-	terms, err := m.o.Terms(ctx, w)
-	if err != nil {
-		return fmt.Errorf("export %s: %w", id, err)
+	e.State, e.CompleteFrom = Running, 0
+	if terms, err := m.o.Terms(ctx, w); err == nil {
+		e.CompleteFrom = terms.CompleteFrom(e.selects(), m.o.Clock())
+	} else { // it is a remark, for which no file waits
+		m.o.Log.Debug("not known how long clicks are kept, so an export is not said to be incomplete", "export", id, "error", err)
 	}
-	e.State, e.CompleteFrom = Running, terms.CompleteFrom(e.selects(), m.o.Clock())
 	version++
 	if err := m.put(ctx, &e, version); err != nil {
 		return err

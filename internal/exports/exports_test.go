@@ -57,7 +57,8 @@ type world struct {
 	m     *exports.Manager
 	stop  func()
 
-	rawDays int // that clicks are kept; 0: for ever
+	rawDays int  // that clicks are kept; 0: for ever
+	noTerms bool // how long cannot be read
 }
 
 // keeps returns the terms of every workspace.
@@ -74,12 +75,21 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
+func (w *world) terms() analytics.TermsFunc {
+	if w.noTerms {
+		return func(context.Context, terse.WorkspaceID) (analytics.Terms, error) {
+			return analytics.Terms{}, terse.ErrUnavailable
+		}
+	}
+	return keeps(analytics.Terms{Raw: w.rawDays})
+}
+
 func (w *world) clock() terse.Millis { return terse.Millis(w.now.Load()) }
 
 func (w *world) start() {
 	w.t.Helper()
 	m, err := exports.Open(exports.Options{
-		Node: w.node, Store: w.store, Source: w.src, Dir: w.dir, Clock: w.clock, Log: slog.New(slog.DiscardHandler), Terms: keeps(analytics.Terms{Raw: w.rawDays}),
+		Node: w.node, Store: w.store, Source: w.src, Dir: w.dir, Clock: w.clock, Log: slog.New(slog.DiscardHandler), Terms: w.terms(),
 		Workspaces: func(_ context.Context, after terse.WorkspaceID, _ int) ([]terse.WorkspaceID, error) {
 			if after < enginetest.Workspace {
 				return []terse.WorkspaceID{enginetest.Workspace}, nil
