@@ -259,6 +259,13 @@ func TestScheduleAgainFails(t *testing.T) {
 	if n, fault, retry := got.Failing(); n < 12 || n > 16 || !strings.HasPrefix(fault, e.ObjectName(from)) || retry > s.now+hour {
 		t.Errorf("failing: %d, %q, %s", n, fault, retry.Time())
 	}
+	src.more = 0 // what it was to be made again of is gone
+	s.now += 10 * 60_000
+	s.round()
+	got = s.get(e.ID)
+	if n, fault, _ := got.Failing(); n != 0 || fault != "" {
+		t.Errorf("still failing: %d, %q", n, fault)
+	}
 }
 
 // TestScheduleTermsAway: while it is not known how long clicks are kept, the engine is asked every ten minutes alone, and
