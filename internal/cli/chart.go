@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/terselink/terse/client"
@@ -53,8 +54,8 @@ func sumsOf(values []int64, each int) (sums []int64) {
 	return sums
 }
 
-// timeChart draws clicks over time; "" without any interval.
-func timeChart(p style, ts *client.Timeseries) string {
+// timeChart draws clicks over time, on the clock of the zone; "" without any interval.
+func timeChart(p style, zone *time.Location, ts *client.Timeseries) string {
 	if len(ts.Data) == 0 {
 		return ""
 	}
@@ -81,8 +82,9 @@ func timeChart(p style, ts *client.Timeseries) string {
 	if ts.Interval == "minute" || ts.Interval == "hour" {
 		layout = "2006-01-02 15:04"
 	}
-	// The server answers in the zone that was asked for.
-	from, to := ts.Data[0].T.Format(layout), ts.Data[len(ts.Data)-1].T.Format(layout)
+	// The server answers in UTC, in which a day of a zone east of it begins on the day before.
+	at := func(pt client.Point) string { return pt.T.In(zone).Format(layout) }
+	from, to := at(ts.Data[0]), at(ts.Data[len(ts.Data)-1])
 	interval := ts.Interval
 	if interval == "" {
 		interval = "interval"
@@ -93,11 +95,11 @@ func timeChart(p style, ts *client.Timeseries) string {
 	}
 	text := fmt.Sprintf("  %s\n", p.bar(sparkline(line, top)))
 	if len(was) > 0 { // as high for as many clicks
-		text += fmt.Sprintf("  %s\n", p.dim(sparkline(was, top)+"  "+ts.Previous[0].T.Format(layout)+" to "+ts.Previous[len(ts.Previous)-1].T.Format(layout)))
+		text += fmt.Sprintf("  %s\n", p.dim(sparkline(was, top)+"  "+at(ts.Previous[0])+" to "+at(ts.Previous[len(ts.Previous)-1])))
 	}
 	text += fmt.Sprintf("  %s\n", p.dim(from+" to "+to+", "+per))
 	if n := values[most]; n > 0 {
-		text += fmt.Sprintf("  %s\n", p.dim(fmt.Sprintf("most: %s on %s", count(n), ts.Data[most].T.Format(layout))))
+		text += fmt.Sprintf("  %s\n", p.dim(fmt.Sprintf("most: %s on %s", count(n), at(ts.Data[most]))))
 	}
 	return text
 }

@@ -78,13 +78,19 @@ func (c *clickQuery) span(from, to time.Time, by []string) string {
 		what = "up to " + c.To
 	}
 	if !from.IsZero() && !to.IsZero() {
-		loc, err := location(c.TZ)
-		if err != nil {
-			loc = time.UTC // a zone that only the server knows
-		}
+		loc := c.zone()
 		what += " (" + dateIn(from, loc) + " to " + dateIn(to, loc) + " " + loc.String() + ")"
 	}
 	return what + ", " + c.whose(by)
+}
+
+// zone is the zone of --tz, in which days begin and times are shown.
+func (c *clickFlags) zone() *time.Location {
+	loc, err := location(c.TZ)
+	if err != nil {
+		return time.UTC // a zone that only the server knows
+	}
+	return loc
 }
 
 // whose says whether bots are among the clicks, by the rules of the server: what names bots or outcomes is with bots unless --bots says

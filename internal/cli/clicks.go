@@ -12,7 +12,7 @@ import (
 type clicksCmd struct {
 	clickQuery `embed:""`
 	Limit      *int `short:"n" help:"Clicks to list; 0 is all, 20 without it." placeholder:"N"`
-	Follow     bool `short:"F" help:"Show clicks as they come, at most 20 a second, until interrupted; of the other flags only --domain, --campaign, --tag and --tz. With --json every line has a type: click, counters or gap."`
+	Follow     bool `short:"F" help:"Show clicks as they come, at most 20 a second, until interrupted, of all links or the one that is named; of the other flags only --domain, --campaign, --tag and --tz. With --json every line has a type: click, counters or gap."`
 }
 
 // defaultLimit is how many clicks are listed without a flag.

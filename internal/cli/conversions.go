@@ -91,6 +91,9 @@ func (c *conversionsCmd) text(p style, r *conversionsReport) string {
 	line("clicks", count(all.Clicks), "")
 	line("leads", count(all.Leads), ofClicks(all.LeadClicks, all.Clicks))
 	line("sales", count(all.Sales), ofClicks(all.SaleClicks, all.Clicks))
+	if all.Refunds > 0 {
+		line("refunds", count(all.Refunds), "revenue is less them")
+	}
 	line("customs", count(all.Customs), "")
 	line("new customers", count(all.NewCustomers), "")
 	line("returning customers", count(all.ReturningCustomers), "")
@@ -98,7 +101,11 @@ func (c *conversionsCmd) text(p style, r *conversionsReport) string {
 		line("pending", count(all.Pending), "their clicks are not found yet; they count nowhere else")
 	}
 	for _, a := range all.Revenue {
-		line(printable(a.Currency), money(a.Amount, a.Currency), "sales "+count(a.Sales))
+		note := "sales " + count(a.Sales)
+		if a.Refunds > 0 {
+			note += ", refunds " + count(a.Refunds)
+		}
+		line(printable(a.Currency), money(a.Amount, a.Currency), note)
 	}
 	for _, by := range c.By {
 		b.WriteString("\n" + c.chart(p, by, r.Breakdowns[by]))
@@ -138,6 +145,9 @@ func (c *conversionsCmd) chart(p style, by string, d *client.ConversionsBy) stri
 			} else {
 				notes = append(notes, m.name+" "+count(m.n))
 			}
+		}
+		if row.Refunds > 0 {
+			notes = append(notes, "refunds "+count(row.Refunds))
 		}
 		if c.Metric == "revenue" {
 			n = row.Revenue

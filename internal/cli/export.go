@@ -7,6 +7,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"github.com/terselink/terse/client"
 )
 
 type exportCmd struct {
@@ -91,7 +93,7 @@ func (exportListCmd) Run(s *session) error {
 	}
 	var t *table
 	if !s.g.JSON {
-		t = s.table("ID", "STATE", "FORMAT", "ROWS", "FROM", "TO", "ERROR")
+		t = s.table("ID", "STATE", "FORMAT", "ROWS", "FROM", "TO", "NOTE", "ERROR")
 	}
 	for e, err := range cl.Exports(s.ctx) {
 		if err != nil {
@@ -103,12 +105,20 @@ func (exportListCmd) Run(s *session) error {
 			}
 			continue
 		}
-		t.row(e.ID, e.State, e.Format, count(e.Rows), date(e.From), date(e.To), e.Error)
+		t.row(e.ID, e.State, e.Format, count(e.Rows), date(e.From), date(e.To), exportNote(e), e.Error)
 	}
 	if t == nil {
 		return nil
 	}
 	return t.flush()
+}
+
+// exportNote says what the file may lack; "" for nothing.
+func exportNote(e *client.Export) string {
+	if e.CompleteFrom.IsZero() {
+		return ""
+	}
+	return "whole from " + date(e.CompleteFrom) + " on: older clicks may not be kept any more"
 }
 
 type exportGetCmd struct {

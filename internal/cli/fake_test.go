@@ -141,6 +141,7 @@ func newFakePlane() *fakePlane {
 		export.Format = fmt.Sprint(in["format"], in["tag"], in["all"])
 		if in["raw_csv"] == true {
 			export.Format += " raw"
+			export.CompleteFrom = fakeTime
 		}
 		return answer(w, 201, export)
 	})
@@ -155,6 +156,7 @@ func newFakePlane() *fakePlane {
 		}
 		if strings.Contains(string(body), "raw_csv") {
 			schedule.LastObject = string(body) // the script reads the request back
+			schedule.Again, schedule.Incomplete = 2, 1
 		}
 		if err := json.Unmarshal(body, &schedule); err != nil {
 			return err
@@ -449,7 +451,7 @@ func (f *fakePlane) analytics(w http.ResponseWriter, r *http.Request) error {
 	case "summary":
 		sum := client.Summary{From: fakeTime.Add(-30 * 24 * time.Hour), To: fakeTime, Clicks: 12345, Visitors: 987, Bots: 42, QR: 3, LagMS: 61_000}
 		if q.Get("tag") == "sold" {
-			sum.Sales, sum.Revenue = 3, []client.Amount{{Currency: "EUR", Amount: 123456, Sales: 1}, {Currency: "JPY", Amount: 1999, Sales: 1}, {Currency: "KWD", Amount: -1999, Sales: 1}}
+			sum.Sales, sum.Refunds, sum.Revenue = 3, 2, []client.Amount{{Currency: "EUR", Amount: 123456, Sales: 1}, {Currency: "JPY", Amount: 1999, Sales: 1}, {Currency: "KWD", Amount: -1999, Sales: 1}}
 		}
 		if q.Get("compare") == "previous" {
 			sum.Previous = &client.Summary{Clicks: 10000, Visitors: 987, Bots: 84}
@@ -466,11 +468,20 @@ func (f *fakePlane) analytics(w http.ResponseWriter, r *http.Request) error {
 		return answer(w, 200, h)
 	case "timeseries":
 		ts := client.Timeseries{Interval: cmp.Or(q.Get("interval"), "day")}
+		zone, err := time.LoadLocation(q.Get("tz"))
+		if err != nil {
+			return err
+		}
+		// Days of the zone, told in UTC as the server does.
+		day := func(n int) time.Time {
+			year, month, today := fakeTime.In(zone).Date()
+			return time.Date(year, month, today+n, 0, 0, 0, 0, zone).UTC()
+		}
 		for i := range int64(30) {
 			if q.Has("compare") {
-				ts.Previous = append(ts.Previous, client.Point{T: fakeTime.Truncate(24*time.Hour).AddDate(0, 0, int(i)-59), Clicks: 9 * i})
+				ts.Previous = append(ts.Previous, client.Point{T: day(int(i) - 59), Clicks: 9 * i})
 			}
-			ts.Data = append(ts.Data, client.Point{T: fakeTime.Truncate(24*time.Hour).AddDate(0, 0, int(i)-29), Clicks: (i * i * 7) % 101})
+			ts.Data = append(ts.Data, client.Point{T: day(int(i) - 29), Clicks: (i * i * 7) % 101})
 		}
 		return answer(w, 200, ts)
 	}
@@ -503,8 +514,8 @@ func (f *fakePlane) analytics(w http.ResponseWriter, r *http.Request) error {
 // conversions answers with canned numbers; the value of a breakdown is the query, for the script to read back.
 func (f *fakePlane) conversions(w http.ResponseWriter, q url.Values) error {
 	r := map[string]any{
-		"from": fakeTime.Add(-30 * 24 * time.Hour), "to": fakeTime, "clicks": 2000, "leads": 50, "sales": 12, "customs": 3, "lead_clicks": 40, "sale_clicks": 10,
-		"revenue":       []client.Amount{{Currency: "EUR", Amount: 123456, Sales: 11}, {Currency: "JPY", Amount: 1999, Sales: 1}},
+		"from": fakeTime.Add(-30 * 24 * time.Hour), "to": fakeTime, "clicks": 2000, "leads": 50, "sales": 12, "refunds": 1, "customs": 3, "lead_clicks": 40, "sale_clicks": 10,
+		"revenue":       []client.Amount{{Currency: "EUR", Amount: 123456, Sales: 11, Refunds: 1}, {Currency: "JPY", Amount: 1999, Sales: 1}},
 		"new_customers": 7, "returning_customers": 2, "pending": 4,
 	}
 	switch by := q.Get("by"); by {
@@ -516,7 +527,7 @@ func (f *fakePlane) conversions(w http.ResponseWriter, q url.Values) error {
 		r["by"] = map[string]any{"data": []any{}}
 	default:
 		r["by"] = map[string]any{"other": 2, "total": 12, "values": 5, "data": []map[string]any{
-			{"value": "news", "leads": 30, "sales": 8, "customs": 3, "revenue": 100000}, {"value": "", "leads": 20, "sales": 2, "customs": 0, "revenue": 23456}, {"value": "x", "label": q.Encode(), "sales": 0},
+			{"value": "news", "leads": 30, "sales": 8, "refunds": 1, "customs": 3, "revenue": 100000}, {"value": "", "leads": 20, "sales": 2, "customs": 0, "revenue": 23456}, {"value": "x", "label": q.Encode(), "sales": 0},
 		}}
 	}
 	return answer(w, 200, r)
@@ -541,7 +552,7 @@ func (f *fakePlane) clicks(w http.ResponseWriter, r *http.Request) error {
 // live shows a click, more clicks than are shown, and ends; whoever comes back after that is refused.
 func (f *fakePlane) live(w http.ResponseWriter, r *http.Request) error {
 	if last := r.Header.Get("Last-Event-ID"); last != "" {
-		answerProblem(w, 422, "invalid", "came back after "+last, "")
+		answerProblem(w, 422, "invalid", "came back after "+last+" with "+r.URL.RawQuery, "")
 		return nil
 	}
 	w.Header().Set("Content-Type", "text/event-stream")

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/terselink/terse/client"
@@ -91,11 +92,23 @@ func (s *session) showSchedules(list ...*client.ExportSchedule) error {
 		}
 		return nil
 	}
-	t := s.table("ID", "NAME", "EVERY", "FORMAT", "STATE", "OBJECTS", "NEXT", "LAST OBJECT", "ERROR")
+	t := s.table("ID", "NAME", "EVERY", "FORMAT", "STATE", "OBJECTS", "NEXT", "LAST OBJECT", "NOTE", "ERROR")
 	for _, e := range list {
-		t.row(e.ID, e.Name, e.Every, e.Format, e.State, count(e.Objects), e.NextFrom.UTC().Format(time.RFC3339), e.LastObject, e.Error)
+		t.row(e.ID, e.Name, e.Every, e.Format, e.State, count(e.Objects), e.NextFrom.UTC().Format(time.RFC3339), e.LastObject, scheduleNote(e), e.Error)
 	}
 	return t.flush()
+}
+
+// scheduleNote says which objects were made again, and which lack clicks; "" for none.
+func scheduleNote(e *client.ExportSchedule) string {
+	var notes []string
+	if e.Again > 0 {
+		notes = append(notes, count(e.Again)+" made again for clicks counted later")
+	}
+	if e.Incomplete > 0 {
+		notes = append(notes, count(e.Incomplete)+" lacking clicks not kept any more")
+	}
+	return strings.Join(notes, ", ")
 }
 
 type exportScheduleGetCmd struct {

@@ -148,7 +148,7 @@ func (c *statsCmd) text(p style, r *report) string {
 	for _, line := range conversionLines(sum) {
 		fmt.Fprintf(&b, "  %-10s %s\n", line[0], p.bold(fmt.Sprintf("%12s", line[1])))
 	}
-	if chart := timeChart(p, r.Timeseries); chart != "" {
+	if chart := timeChart(p, c.zone(), r.Timeseries); chart != "" {
 		b.WriteString("\n" + chart)
 	}
 	for _, by := range c.By {
@@ -170,6 +170,9 @@ func conversionLines(sum *client.Summary) (lines [][2]string) {
 	}
 	if sum.Sales > 0 {
 		lines = append(lines, [2]string{"sales", count(sum.Sales)})
+	}
+	if sum.Refunds > 0 {
+		lines = append(lines, [2]string{"refunds", count(sum.Refunds)})
 	}
 	for _, a := range sum.Revenue {
 		lines = append(lines, [2]string{printable(a.Currency), money(a.Amount, a.Currency)})
