@@ -58,6 +58,7 @@ func TestHitAllocs(t *testing.T) {
 		"proxied":                          "GET /" + plain.Code + " HTTP/1.1\r\nCF-IPCountry: DE\r\nX-Forwarded-For: 192.0.2.1, 203.0.113.9\r\n" + browserHeaders + "\r\n",
 		"forward":                          "GET /alias?qr=1&b=%20c&d= HTTP/1.1\r\nHost: fwd.example.com\r\n\r\n",
 		"a query and a cookie of a member": "GET /" + plain.Code + "?terse_notrack=1&qr=1 HTTP/1.1\r\nCookie: a=b; terse_notrack=1\r\nSec-GPC: 1\r\n" + browserHeaders + "\r\n",
+		"several lines of cookies":         "GET /" + plain.Code + " HTTP/1.1\r\nCookie: terse_notrack=1\r\nCookie: a=b\r\nCookie: c=d\r\n" + browserHeaders + "\r\n",
 		"unknown":                          "GET /nobodyhasthis HTTP/1.1\r\n" + browserHeaders + "\r\n",
 		"host":                             "GET /x HTTP/1.1\r\nHost: unknown.example.com\r\n\r\n",
 	} {

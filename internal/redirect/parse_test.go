@@ -115,6 +115,7 @@ var plainRequests = []string{
 	"GET /ruled HTTP/1.1\r\nHost: go.example.com\r\n\r\n",
 	"GET /off HTTP/1.1\r\nhost:go.example.com:80  \r\nAccept-Language: de\r\n\r\n",
 	"GET /fq?a=1&&b=%20&qr=1 HTTP/1.1\r\nHOST: GO.Example.COM.\r\nUser-Agent:  x y \r\nCookie: a=b\r\n\r\n",
+	"GET /a HTTP/1.1\r\nHost: go.example.com\r\nCookie: terse_notrack=1\r\nCookie: a=b\r\nCookie: c=d\r\n\r\n",
 	"GET /fp/x/y?u=https://example.org/ HTTP/1.1\r\nHost: go.example.com\r\n\r\n",
 	"GET /fp/../y HTTP/1.1\r\nHost: go.example.com\r\n\r\n",
 	"GET /a+ HTTP/1.1\r\nHost: go.example.com\r\n\r\n",
@@ -270,6 +271,7 @@ func TestPlainAllocs(t *testing.T) {
 	for name, raw := range map[string]string{
 		"hit":     "GET /" + l.Code + " HTTP/1.1\r\n" + browserHeaders + "\r\n",
 		"head":    "HEAD /" + l.Code + " HTTP/1.1\r\n" + browserHeaders + "\r\n",
+		"cookies": "GET /" + l.Code + " HTTP/1.1\r\nCookie: terse_notrack=1\r\nCookie: a=b\r\n" + browserHeaders + "\r\n",
 		"unknown": "GET /1234567 HTTP/1.1\r\n" + browserHeaders + "\r\n",
 		"partial": "GET /1234567 HTTP/1.1\r\n" + browserHeaders,
 	} {

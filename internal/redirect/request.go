@@ -40,6 +40,7 @@ type request struct {
 
 	userAgent, referrer, language, platform, cookie, proto []byte
 	flags                                                  clicks.Flag
+	cookieBuf                                              []byte   // of a request with several Cookie lines
 	optsOut                                                bool     // asks not to be followed: Global Privacy Control, or Do Not Track
 	xff, forwarded                                         []string // borrowed bytes
 	country                                                []byte   // of the header countryName; nil: there is none
@@ -112,6 +113,7 @@ const (
 // reset forgets the headers of the request before, and what was decided for it.
 func (r *request) reset() {
 	r.userAgent, r.referrer, r.language, r.platform, r.cookie, r.proto, r.flags = nil, nil, nil, nil, nil, nil, 0
+	r.cookieBuf = r.cookieBuf[:0]
 	r.xff, r.forwarded, r.variant = r.xffBuf[:0], r.forwardedBf[:0], 0
 	r.app, r.web, r.optsOut, r.country = nil, "", false, nil
 }
@@ -240,7 +242,7 @@ func (r *request) field(line []byte, colon int) field {
 		}
 	case 6:
 		if equalFold(name, "cookie") {
-			r.cookie = value(line, colon)
+			r.addCookies(value(line, colon))
 		}
 	case 7:
 		switch {
@@ -294,6 +296,20 @@ func (r *request) field(line []byte, colon int) field {
 		}
 	}
 	return fieldOther
+}
+
+// addCookies takes a Cookie line. HTTP/2 may split cookies over several, which are one with "; " between them (RFC 9113, 8.2.3);
+// not every proxy joins them.
+func (r *request) addCookies(v []byte) {
+	if r.cookie == nil {
+		r.cookie = v
+		return
+	}
+	if len(r.cookieBuf) == 0 { // the second line
+		r.cookieBuf = append(r.cookieBuf, r.cookie...)
+	}
+	r.cookieBuf = append(append(r.cookieBuf, "; "...), v...)
+	r.cookie = r.cookieBuf
 }
 
 // prefetch notes that a header of purpose says that nobody has seen the page yet.

@@ -263,6 +263,9 @@ func TestStickyCookie(t *testing.T) {
 			t.Errorf("%s with %s: %s (%d), Set-Cookie %q; want %s", agent, cookie, to, got, set, first)
 		}
 	}
+	if to, set, got := visit("/ab", macAgent, cookie+"\r\nCookie: later=1"); to != first || set != "" || got != rule {
+		t.Errorf("with the cookie in the first of two lines: %s (%d), Set-Cookie %q; want %s", to, got, set, first)
+	}
 	// Every variant can be had, and the same one makes the same cookie for everybody.
 	cookies := map[string]string{}
 	for i := range 60 {
