@@ -24,8 +24,9 @@ const (
 	// noTrackFor is how long a browser keeps it, in seconds: 400 days, the most that browsers grant (RFC 6265bis).
 	noTrackFor = 400 * 24 * 3600
 
-	noTrackOn  = "set=on"
-	noTrackOff = "set=off"
+	noTrackSet = "set" // the parameter; the first of the name counts
+	noTrackOn  = "on"
+	noTrackOff = "off"
 )
 
 // marksOf returns the flags that the query of a visit asks for.
@@ -54,23 +55,40 @@ func hasNoTrackCookie(header []byte) bool {
 	return false
 }
 
+// askedNoTrack returns the value of the parameter that sets and clears the cookie. Others may stand around it: tools that
+// send mail add theirs to every address.
+func askedNoTrack(query []byte) string {
+	for len(query) > 0 {
+		var pair []byte
+		pair, query, _ = bytes.Cut(query, []byte{'&'})
+		if name, value, _ := bytes.Cut(pair, []byte{'='}); string(name) == noTrackSet {
+			return string(value)
+		}
+	}
+	return ""
+}
+
 // answerNoTrack sets the cookie, clears it, or tells whether it is there. A prefetch and a HEAD change nothing: nobody
-// has asked for it yet.
+// has asked for it yet. Nor does what a page of another site leads to or embeds: it is not for that site to say how
+// a visitor counts.
 func (s *Server) answerNoTrack(ctx *fasthttp.RequestCtx, r *request, d *domains.Domain) {
 	has, age := hasNoTrackCookie(r.cookie), -1
-	if r.flags&(clicks.FlagHead|clicks.FlagPrefetch) == 0 {
-		switch string(r.query) {
-		case noTrackOn:
-			has, age = true, noTrackFor
-		case noTrackOff:
-			has, age = false, 0
-		}
+	status, refused := http.StatusOK, ""
+	asked := askedNoTrack(r.query)
+	switch change := asked == noTrackOn || asked == noTrackOff; {
+	case !change || r.flags&(clicks.FlagHead|clicks.FlagPrefetch) != 0:
+	case r.crossSite:
+		status, refused = http.StatusForbidden, "Nothing was changed, since a page of another site led here: enter the address yourself.\n"
+	case asked == noTrackOn:
+		has, age = true, noTrackFor
+	default:
+		has, age = false, 0
 	}
 	state, other := "counted like anybody's", noTrackOn
 	if has {
 		state, other = "not counted as a person's", noTrackOff
 	}
-	s.answerText(ctx, http.StatusOK, "Visits of this browser to links of "+d.Host+" are "+state+".\nTo change that, open "+d.Base()+noTrackPath[1:]+"?"+other+"\n")
+	s.answerText(ctx, status, refused+"Visits of this browser to links of "+d.Host+" are "+state+".\nTo change that, open "+d.Base()+noTrackPath[1:]+"?"+noTrackSet+"="+other+"\n")
 	if age < 0 {
 		return
 	}

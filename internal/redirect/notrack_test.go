@@ -111,6 +111,12 @@ func TestNoTrackCookie(t *testing.T) {
 		{"clear", "GET /_/notrack?set=off HTTP/1.1\nHost: go.example.com" + has, cleared + "; Secure", off},
 		{"set, without TLS", "GET /_/notrack?set=on HTTP/1.1\nHost: plain.example.com", set, strings.ReplaceAll(strings.ReplaceAll(on, "https:", "http:"), "go.", "plain.")},
 		{"another query", "GET /_/notrack?set=1 HTTP/1.1\nHost: go.example.com", "", off},
+		{"set, among other parameters", "GET /_/notrack?utm_source=mail&set=on&mc_eid=1 HTTP/1.1\nHost: go.example.com", set + "; Secure", on},
+		{"clear, among other parameters", "GET /_/notrack?set=off&utm_source=mail HTTP/1.1\nHost: go.example.com" + has, cleared + "; Secure", off},
+		{"another parameter", "GET /_/notrack?reset=on HTTP/1.1\nHost: go.example.com", "", off},
+		{"the first counts", "GET /_/notrack?set=1&set=on HTTP/1.1\nHost: go.example.com", "", off},
+		{"entered", "GET /_/notrack?set=on HTTP/1.1\nHost: go.example.com\nSec-Fetch-Site: none", set + "; Secure", on},
+		{"shown from another site", "GET /_/notrack HTTP/1.1\nHost: go.example.com\nSec-Fetch-Site: cross-site" + has, "", on},
 		{"a prefetch", "GET /_/notrack?set=on HTTP/1.1\nHost: go.example.com\nSec-Purpose: prefetch", "", off},
 		{"a prefetch to clear", "GET /_/notrack?set=off HTTP/1.1\nHost: go.example.com\nPurpose: prefetch" + has, "", on},
 		{"HEAD", "HEAD /_/notrack?set=on HTTP/1.1\nHost: go.example.com", "", off},
@@ -119,6 +125,16 @@ func TestNoTrackCookie(t *testing.T) {
 		if host := "go.example.com"; status != 200 || cookie != tt.cookie || !strings.HasSuffix(body, tt.body) ||
 			!strings.HasPrefix(strings.ReplaceAll(body, "plain.", "go."), "Visits of this browser to links of "+host+" are ") {
 			t.Errorf("%s: %d %q\n%s", tt.name, status, cookie, body)
+		}
+	}
+	// Another site changes nothing, and the visitor reads why.
+	for request, state := range map[string]string{
+		"GET /_/notrack?set=on HTTP/1.1\nHost: go.example.com\nSec-Fetch-Site: cross-site":            off,
+		"GET /_/notrack?a=b&set=off HTTP/1.1\nHost: go.example.com\nsec-fetch-site: cross-site" + has: on,
+	} {
+		status, cookie, body := ask(request)
+		if status != 403 || cookie != "" || !strings.HasPrefix(body, "Nothing was changed, since a page of another site led here") || !strings.HasSuffix(body, state) {
+			t.Errorf("%s: %d %q\n%s", request, status, cookie, body)
 		}
 	}
 	if status, _, _ := ask("GET /_/notracks HTTP/1.1\nHost: go.example.com"); status != 404 {

@@ -41,6 +41,7 @@ type request struct {
 	userAgent, referrer, language, platform, cookie, proto []byte
 	flags                                                  clicks.Flag
 	cookieBuf                                              []byte   // of a request with several Cookie lines
+	crossSite                                              bool     // a page of another site leads here, as the browser says
 	optsOut                                                bool     // asks not to be followed: Global Privacy Control, or Do Not Track
 	xff, forwarded                                         []string // borrowed bytes
 	country                                                []byte   // of the header countryName; nil: there is none
@@ -115,7 +116,7 @@ func (r *request) reset() {
 	r.userAgent, r.referrer, r.language, r.platform, r.cookie, r.proto, r.flags = nil, nil, nil, nil, nil, nil, 0
 	r.cookieBuf = r.cookieBuf[:0]
 	r.xff, r.forwarded, r.variant = r.xffBuf[:0], r.forwardedBf[:0], 0
-	r.app, r.web, r.optsOut, r.country = nil, "", false, nil
+	r.app, r.web, r.optsOut, r.crossSite, r.country = nil, "", false, false, nil
 }
 
 // read takes the request apart. It reads the header block once, as it came over
@@ -269,8 +270,11 @@ func (r *request) field(line []byte, colon int) field {
 			r.prefetch(line[colon+1:])
 		}
 	case 14:
-		if equalFold(name, "content-length") {
+		switch {
+		case equalFold(name, "content-length"):
 			return fieldLength
+		case equalFold(name, "sec-fetch-site"):
+			r.crossSite = r.crossSite || string(value(line, colon)) == "cross-site"
 		}
 	case 15:
 		switch {
