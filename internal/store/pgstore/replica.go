@@ -34,7 +34,8 @@ type Replica struct {
 	versions, older map[terse.LinkNumber]uint64
 	rotated         time.Time
 
-	misses    int       // reads in a row that were not answered
+	misses    int       // reads in a row that were not answered, of those that did not overlap
+	missed    time.Time // when the last of them was counted
 	restUntil time.Time // not zero: reads were not answered, and the next may try at this time
 	told      bool      // the log says that it is usable
 }
@@ -52,7 +53,7 @@ const (
 	// rest is the primary's.
 	maxReplicaRead = time.Second
 	// maxMisses is how many reads in a row are not answered until the replica is left alone for replicaRest; then one
-	// read tries it again.
+	// read tries it again. Reads that wait at the same time count as one: a hiccup is one, however many it meets.
 	maxMisses   = 2
 	replicaRest = 10 * time.Second
 )
@@ -151,27 +152,47 @@ func (r *Replica) usable(now time.Time) bool {
 	return r.upToDateLocked(now) && r.restUntil.IsZero()
 }
 
-// ask reports whether a read may ask the replica now. After a rest one read may, and the others when that was answered.
-func (r *Replica) ask(now time.Time) bool {
+// ask reports whether a read may ask the replica now. After a rest one read may, the trial, and the others when that was
+// answered. A trial has to be followed by answered or untried.
+func (r *Replica) ask(now time.Time) (may, trial bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.upToDateLocked(now) || now.Before(r.restUntil) {
-		return false
+		return false, false
 	}
-	if !r.restUntil.IsZero() {
+	trial = !r.restUntil.IsZero()
+	if trial {
 		r.restUntil = now.Add(replicaRest)
 	}
-	return true
+	return true, trial
 }
 
-// answered notes whether a read of the replica was answered.
-func (r *Replica) answered(ok bool, now time.Time) {
+// untried lets the next read try the replica if this one was the trial, and has found out nothing.
+func (r *Replica) untried(trial bool, now time.Time) {
+	if !trial {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.restUntil = now
+}
+
+// answered notes whether a read that asked the replica was answered.
+func (r *Replica) answered(ok, trial bool, began, now time.Time) {
 	r.mu.Lock()
 	was := !r.restUntil.IsZero()
-	if ok {
+	switch {
+	case was && !trial: // it began before the rest, of which it says nothing
+	case ok:
 		r.misses, r.restUntil = 0, time.Time{}
-	} else if r.misses++; r.misses >= maxMisses {
+	case trial:
 		r.restUntil = now.Add(replicaRest)
+	case r.misses > 0 && began.Before(r.missed): // it waited together with one that is counted
+	default:
+		r.misses, r.missed = r.misses+1, now
+		if r.misses >= maxMisses {
+			r.restUntil = now.Add(replicaRest)
+		}
 	}
 	is := !r.restUntil.IsZero()
 	r.mu.Unlock()
@@ -193,11 +214,13 @@ func (r *Replica) stale(l *terse.Link) bool {
 // read asks the replica and reports whether its answer counts; if not, the primary has to be asked, for which most of the time is left.
 func (r *Replica) read(ctx context.Context, op string, ask func(ctx context.Context) (fresh bool, err error)) bool {
 	now := time.Now()
-	if !r.ask(now) {
+	may, trial := r.ask(now)
+	if !may {
 		return false
 	}
 	call, end, err := r.s.enter(ctx, op)
 	if err != nil {
+		r.untried(trial, now)
 		return false // the primary's answer is the same
 	}
 	defer end()
@@ -209,6 +232,7 @@ func (r *Replica) read(ctx context.Context, op string, ask func(ctx context.Cont
 	defer cancel()
 	fresh, err := ask(within)
 	if call.Err() != nil {
+		r.untried(trial, now)
 		return false // the caller has gone: that says nothing of the replica
 	}
 	// A replica that says that a code does not exist, or that the caller's key is wrong, has answered.
@@ -216,7 +240,7 @@ func (r *Replica) read(ctx context.Context, op string, ask func(ctx context.Cont
 	if missed {
 		r.unanswered.Add(1)
 	}
-	r.answered(!missed, time.Now())
+	r.answered(!missed, trial, now, time.Now())
 	if err != nil || !fresh {
 		return false
 	}

@@ -16,6 +16,8 @@ type progress struct {
 	marks []mark
 	// has: the replica has every change that was committed before it. Zero: that is not known of any time.
 	has time.Time
+	// last is where the replica was when it was asked last.
+	last int64
 }
 
 // mark is where the primary's log ended.
@@ -41,6 +43,10 @@ func (p *progress) marked(m mark) {
 
 // reached takes in where the replica is. The last mark stays, to be compared with the next.
 func (p *progress) reached(lsn int64, lineage string) {
+	if lsn < p.last {
+		p.has = time.Time{} // it crashed, or is another server: what was had need not be there
+	}
+	p.last = lsn
 	n := len(p.marks)
 	if n == 0 {
 		return
