@@ -22,12 +22,13 @@ import (
 type PostgresServer struct {
 	URL string // postgres://terse@127.0.0.1:port/postgres
 
-	t    testing.TB
-	dir  string
-	port string
-	cmd  *exec.Cmd
-	done chan struct{} // closed when the process has ended
-	log  bytes.Buffer  // to be read after that
+	t     testing.TB
+	dir   string
+	port  string
+	watch *postgresWatch
+	cmd   *exec.Cmd
+	done  chan struct{} // closed when the process has ended
+	log   bytes.Buffer  // to be read after that
 }
 
 // postgresSettings keep a small server small. Nothing that a test writes has to outlive the machine.
@@ -69,10 +70,15 @@ func newPostgres(t testing.TB) *PostgresServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &PostgresServer{t: t, dir: dir}
+	watch, err := watchPostgres(dir)
+	if err != nil {
+		_ = os.RemoveAll(dir)
+		t.Fatal(err)
+	}
+	s := &PostgresServer{t: t, dir: dir, watch: watch}
 	t.Cleanup(func() {
 		s.Kill()
-		_ = os.RemoveAll(dir)
+		watch.end()
 	})
 	if c := s.credential(); c != nil {
 		if err := os.Chown(dir, int(c.Uid), int(c.Gid)); err != nil {
@@ -151,6 +157,7 @@ func (s *PostgresServer) start() error {
 	if err := s.cmd.Start(); err != nil {
 		return err
 	}
+	s.watch.runs(s.cmd.Process.Pid)
 	ended, cmd := make(chan struct{}), s.cmd
 	s.done = ended
 	go func() { _ = cmd.Wait(); close(ended) }()
@@ -177,8 +184,17 @@ func (s *PostgresServer) Kill() {
 		return
 	}
 	_ = s.cmd.Process.Signal(syscall.SIGQUIT) // an immediate shutdown, of its children too; it may have ended
-	<-s.done
+	select {
+	case <-s.done:
+	case <-time.After(quitWithin):
+		_ = s.cmd.Process.Kill() // its children see that it is gone, and end
+		<-s.done
+	}
+	s.watch.runs(0)
 }
+
+// quitWithin is how long a server may take for an immediate shutdown. It kills its children after 5 s.
+const quitWithin = 10 * time.Second
 
 // Promote makes a standby a primary, and waits until it is one.
 func (s *PostgresServer) Promote() {
