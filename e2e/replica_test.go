@@ -50,16 +50,6 @@ func TestReplica(t *testing.T) {
 		})
 		return lost
 	}
-	fromReplica := func(kind string) {
-		t.Helper()
-		before, n := metrics(t, s)["terse_store_postgres_replica_reads_total"], 0
-		until(t, time.Minute, "links are read from the standby", func() bool {
-			n++
-			name := fmt.Sprintf("%s/%d", kind, n)
-			visit(create(name), name)
-			return metrics(t, s)["terse_store_postgres_replica_reads_total"] > before
-		})
-	}
 	ask := func(sql string, args ...any) (answer bool) {
 		t.Helper()
 		conn, err := pgx.Connect(t.Context(), standby.URL)
@@ -71,6 +61,25 @@ func TestReplica(t *testing.T) {
 			t.Fatalf("%s: %v", sql, err)
 		}
 		return answer
+	}
+	// arrived waits until the standby has a link.
+	arrived := func(name string) {
+		t.Helper()
+		until(t, time.Minute, "the standby has a link", func() bool {
+			return ask("select exists (select from terse.links where destination = $1)", "https://example.com/"+name)
+		})
+	}
+	fromReplica := func(kind string) {
+		t.Helper()
+		before, n := metrics(t, s)["terse_store_postgres_replica_reads_total"], 0
+		until(t, time.Minute, "links are read from the standby", func() bool {
+			n++
+			name := fmt.Sprintf("%s/%d", kind, n)
+			l := create(name)
+			arrived(name)
+			visit(l, name)
+			return metrics(t, s)["terse_store_postgres_replica_reads_total"] > before
+		})
 	}
 
 	fromReplica("well")
@@ -88,13 +97,18 @@ func TestReplica(t *testing.T) {
 	fromReplica("again")
 
 	old := create("old")
-	until(t, time.Minute, "the standby has a link", func() bool {
-		return ask("select exists (select from terse.links where destination = $1)", "https://example.com/old")
-	})
+	arrived("old")
 	ask("select pg_wal_replay_pause() is not null")
 	until(t, time.Minute, "the standby stands still", func() bool { return ask("select pg_get_wal_replay_pause_state() = 'paused'") })
 	if got, err := a.json(t.Context(), "PATCH", "/api/v1/links/"+old.ID, newLink{Destination: "https://example.com/new"}, nil); err != nil || got.status != 200 {
 		t.Fatalf("change: %v, %+v", err, got)
 	}
+	before := metrics(t, s)
 	visit(old, "new")
+	after := metrics(t, s)
+	rise := func(name string) float64 { return after[name] - before[name] }
+	if rise(`terse_redirect_loads_total{result="ok"}`) == 0 || rise("terse_store_postgres_replica_reads_total") != 0 {
+		t.Errorf("the changed link was not read from the primary: %v reads, %v of them from the standby",
+			rise(`terse_redirect_loads_total{result="ok"}`), rise("terse_store_postgres_replica_reads_total"))
+	}
 }
