@@ -67,6 +67,25 @@ func (f *fakeRemote) setAfter(hook func(call string) error) {
 	f.after = hook
 }
 
+// newest returns the id of the newest entry.
+func (f *fakeRemote) newest() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.last
+}
+
+// limitTo makes the entries after one just enough to fill the server, without those before.
+func (f *fakeRemote) limitTo(id int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.limit = 0
+	for _, e := range f.entries {
+		if e.id > id {
+			f.limit += len(e.data)
+		}
+	}
+}
+
 func (f *fakeRemote) isFull() bool {
 	n := 0
 	for _, e := range f.entries {

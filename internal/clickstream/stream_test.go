@@ -210,10 +210,12 @@ func serve(t *testing.T, e *engine, remote Remote, die func(step string) bool) *
 
 func never(string) bool { return false }
 
-// until waits in the time of the bubble.
+// until waits in the time of the bubble. It asks ok while everybody else waits, too: who wakes at the same moment has done what there is to do, and
+// what is looked at after it is not in the middle of a change.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for range 100_000 {
+		synctest.Wait()
 		if ok() {
 			return
 		}
