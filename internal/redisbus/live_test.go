@@ -140,7 +140,11 @@ func TestLive(t *testing.T) {
 	server.Pause()
 	awaitCounters(t, w, "redis hangs", func(c live.Counters) bool { return c.Nodes == 1 && c.Partial })
 	pour(taps[0], some(3, "here"))
-	awaitCounters(t, w, "own clicks while redis hangs", func(c live.Counters) bool { return c.Total == 3 })
+	own := int64(0) // they may fall into two seconds
+	awaitCounters(t, w, "own clicks while redis hangs", func(c live.Counters) bool { own += c.Total; return own >= 3 })
+	if own != 3 {
+		t.Errorf("%d own clicks while redis hangs", own)
+	}
 	server.Resume()
 	awaitCounters(t, w, "redis goes on", both)
 	exchange("redis goes on")

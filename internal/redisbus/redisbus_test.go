@@ -35,6 +35,20 @@ type ear struct {
 	listening chan struct{}
 	got       chan string
 	ended     chan error
+	last      string // what hears has heard
+}
+
+// hears waits for the next message. The one before may be repeated: publish does that when the answer of a busy server comes late.
+func (e *ear) hears(t *testing.T, want string) {
+	t.Helper()
+	got := within(t, e.got, "message")
+	for got == e.last && got != want {
+		got = within(t, e.got, "message")
+	}
+	if got != want {
+		t.Fatalf("heard %q, want %q", got, want)
+	}
+	e.last = want
 }
 
 func listen(t *testing.T, b *Bus) *ear {
@@ -100,9 +114,7 @@ func TestBus(t *testing.T) {
 	}
 	for i := range 100 {
 		for _, e := range []*ear{mine, other} {
-			if got := within(t, e.got, "message"); got != fmt.Sprintf("%d\x00\r\n\xff", i) {
-				t.Fatalf("message %d: %q", i, got)
-			}
+			e.hears(t, fmt.Sprintf("%d\x00\r\n\xff", i))
 		}
 	}
 	if len(theirs.got) != 0 {
@@ -215,15 +227,11 @@ func TestFull(t *testing.T) {
 			t.Fatalf("the server is not full: %s", got)
 		}
 		publish(t, b, policy)
-		if got := within(t, e.got, "message"); got != policy {
-			t.Errorf("got %q", got)
-		}
+		e.hears(t, policy)
 		s.Do("FLUSHALL")
 	}
 	publish(t, b, "emptied")
-	if got := within(t, e.got, "message"); got != "emptied" {
-		t.Errorf("got %q", got)
-	}
+	e.hears(t, "emptied")
 }
 
 // TestReplica: a replica is refused, because messages stay on it.
