@@ -15,34 +15,41 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/terselink/terse/e2e/proc"
+	"github.com/terselink/terse/internal/failpoint"
 	"github.com/terselink/terse/internal/testengine"
 )
 
 // pair is two nodes with the API that run jobs, of one database.
 type pair struct {
+	bin           string // ends or stops at failpoints
 	env           []string
 	data          string // of first
 	first, second *proc.Server
 	a, b          *api // of first and second
 }
 
-func newPair(t *testing.T) *pair {
+// newPair starts both, with more settings of the first one.
+func newPair(t *testing.T, more ...string) *pair {
 	t.Helper()
 	p := &pair{data: filepath.Join(t.TempDir(), "first")}
+	var err error
+	if p.bin, err = buildKillable(); err != nil {
+		t.Fatal(err)
+	}
 	p.env = append(append(onPostgres(newDatabase(t)), "TERSE_REDIS_URL="+testengine.Address(t, testengine.Redis), fmt.Sprintf("TERSE_REDIS_PREFIX=e2e%x", rand.Uint64()), "TERSE_ANALYTICS_ENABLED=false"), quick...)
 	p.second, p.b = p.start(t, "second", filepath.Join(t.TempDir(), "second"))
-	p.startFirst(t)
+	p.startFirst(t, more...)
 	return p
 }
 
-func (p *pair) start(t *testing.T, name, data string) (*proc.Server, *api) {
+func (p *pair) start(t *testing.T, name, data string, more ...string) (*proc.Server, *api) {
 	t.Helper()
 	addr, err := proc.FreeAddr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := slices.Concat([]string{"TERSE_NODE_NAME=" + name, "TERSE_NODE_URL=http://" + addr, "TERSE_ROLE=control,worker"}, p.env)
-	s := start(t, proc.Options{Data: data, ControlAddr: addr, Env: env, NoWait: true})
+	env := slices.Concat([]string{"TERSE_NODE_NAME=" + name, "TERSE_NODE_URL=http://" + addr, "TERSE_ROLE=control,worker"}, p.env, more)
+	s := start(t, proc.Options{Bin: p.bin, Data: data, ControlAddr: addr, Env: env, NoWait: true})
 	a := newAPI(t, s)
 	until(t, 3*time.Minute, name+" is ready", func() bool {
 		got, err := a.do(t.Context(), "GET", "/readyz", nil)
@@ -52,9 +59,9 @@ func (p *pair) start(t *testing.T, name, data string) (*proc.Server, *api) {
 }
 
 // startFirst starts the first node on its folder, and waits until both know of it.
-func (p *pair) startFirst(t *testing.T) {
+func (p *pair) startFirst(t *testing.T, more ...string) {
 	t.Helper()
-	p.first, p.a = p.start(t, "first", p.data)
+	p.first, p.a = p.start(t, "first", p.data, more...)
 	for _, s := range []*proc.Server{p.first, p.second} {
 		until(t, 3*time.Minute, "each knows of the other", func() bool {
 			now := nodesOf(t, newClient(t, s))
@@ -137,25 +144,19 @@ func TestLostJob(t *testing.T) {
 }
 
 func lostJob(t *testing.T, kill, rollback bool) {
-	p := newPair(t)
+	// It ends or stops itself in the middle of the job, however fast it is.
+	place := "FAILPOINT=" + failpoint.ResultFileWritten + ":2"
+	if !kill {
+		place += ":stop"
+	}
+	p := newPair(t, place)
 	const rows = 100_000
+	t.Cleanup(func() { _ = p.first.Signal(syscall.SIGCONT) }) // or its stop waits for ever
 	id := p.job(t, p.a, rows)
 	path := "/api/v1/jobs/" + id
-	until(t, time.Minute, "the job runs", func() bool {
-		var j jobView
-		got, err := p.a.json(t.Context(), "GET", path, nil, &j)
-		return err == nil && got.status == 200 && j.State == "running" && j.Done > 0
+	until(t, 3*time.Minute, "the first node is in the middle of the job", func() bool {
+		return kill && !proc.Alive(p.first.PID()) || !kill && proc.Stopped(p.first.PID())
 	})
-	if kill {
-		if err := p.first.Kill(); err != nil {
-			t.Fatal(err)
-		}
-	} else {
-		if err := p.first.Signal(syscall.SIGSTOP); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = p.first.Signal(syscall.SIGCONT) }) // or its stop waits for ever
-	}
 	if got := p.files(t); len(got) != 2 {
 		t.Fatalf("the first node left the files %q, want results and bad rows", got)
 	}

@@ -89,10 +89,22 @@ func KillChild(parent, pid int) error {
 
 // Alive reports whether a process runs; one that has ended and was not waited for does not.
 func Alive(pid int) bool {
+	st := state(pid)
+	return st != "" && st != "Z"
+}
+
+// Stopped reports whether a process stands still, by SIGSTOP.
+func Stopped(pid int) bool { return state(pid) == "T" }
+
+// state is the letter that the kernel has for what a process does; "": it is not there.
+func state(pid int) string {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return false
+		return ""
 	}
 	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
-	return len(fields) > 0 && fields[0] != "Z"
+	if len(fields) == 0 {
+		return ""
+	}
+	return fields[0]
 }

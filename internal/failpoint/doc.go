@@ -1,7 +1,7 @@
-// Package failpoint lets a test end the process, as kill -9 does, at a place in the code that
+// Package failpoint lets a test end the process, as kill -9 does, or stop it, as kill -STOP does, at a place in the code that
 // has a name. It does nothing, and costs nothing, unless the program was built with the tag
 // failpoints: then FAILPOINT=NAME:N kills the process when the place NAME is
-// passed for the N-th time.
+// passed for the N-th time, and FAILPOINT=NAME:N:stop stops it there until somebody sends SIGCONT.
 //
 // The places are listed in Names; e2e kills the server at each of them.
 package failpoint

@@ -14,6 +14,7 @@ import (
 
 var (
 	armed string
+	stops bool
 	left  atomic.Int64
 )
 
@@ -23,19 +24,24 @@ func init() {
 		return
 	}
 	name, times, _ := strings.Cut(v, ":")
+	times, stops = strings.CutSuffix(times, ":stop")
 	n, err := strconv.ParseInt(times, 10, 64)
 	if err != nil || n < 1 || !slices.Contains(Names, name) {
-		panic(fmt.Sprintf("FAILPOINT=%s is not the name of a place and a number", v)) // a mistake of the test
+		panic(fmt.Sprintf("FAILPOINT=%s is not the name of a place, a number and perhaps stop", v)) // a mistake of the test
 	}
 	armed = name
 	left.Store(n)
 }
 
-// Hit kills the process if the place is the one that was named, and this is the time.
+// Hit kills or stops the process if the place is the one that was named, and this is the time.
 func Hit(name string) {
 	if name != armed || left.Add(-1) != 0 {
 		return
 	}
-	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL) // cannot fail for ourselves
+	if stops {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP) // cannot fail for ourselves
+		return
+	}
+	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL) // the same
 	select {}
 }
