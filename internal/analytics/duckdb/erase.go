@@ -102,7 +102,8 @@ func (d *DB) Erase(ctx context.Context, e Erasure) (n int64, err error) {
 	if d.mirror != nil {
 		away = d.mirror.pass(ctx)
 	}
-	if err := errors.Join(err, d.scrubFor(ctx, number)); err != nil {
+	// The last for the files that an answer has kept until now.
+	if err := errors.Join(err, d.scrubFor(ctx, number), d.collectAll(ctx)); err != nil {
 		return n, fmt.Errorf("erase: %w", errors.Join(err, away))
 	}
 	if away != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/terselink/terse"
 	"github.com/terselink/terse/internal/clicks"
+	"github.com/terselink/terse/internal/sleep"
 )
 
 const (
@@ -366,7 +367,23 @@ func (d *DB) discard(files []file) {
 	d.garbage = append(d.garbage, files...)
 }
 
-// collect removes the garbage.
+// collectAll returns once the garbage is removed; it waits while a long answer prevents the checkpoint before it.
+func (d *DB) collectAll(ctx context.Context) error {
+	for {
+		d.maintaining.Lock()
+		err := d.collect(ctx)
+		left := len(d.garbage)
+		d.maintaining.Unlock()
+		if err != nil || left == 0 {
+			return err
+		}
+		if err := sleep.For(ctx, readerLook); err != nil {
+			return err
+		}
+	}
+}
+
+// collect removes the garbage, unless an answer prevents the checkpoint now. The caller holds maintaining.
 func (d *DB) collect(ctx context.Context) error {
 	if len(d.garbage) == 0 {
 		return nil
