@@ -81,7 +81,7 @@ func listens(addr string) bool {
 // EndWithin bounds the wait for a server that ends by itself, on a busy machine.
 const EndWithin = 3 * time.Minute
 
-// beginsWithin bounds the wait for the first line of a server's log.
+// beginsWithin bounds the wait for the first sign of a server.
 const beginsWithin = 30 * time.Second
 
 // Options say what to start.
@@ -224,16 +224,22 @@ func (s *Server) Kill() error {
 	return nil
 }
 
-// begun waits until the server has logged its first line: until then it may not listen for signals, and SIGTERM would end
-// it as SIGKILL does.
+// begun waits until the server was ready, has logged a line or answers on a plane: until then it may not listen for signals, and
+// SIGTERM would end it as SIGKILL does.
 func (s *Server) begun() {
-	for began := time.Now(); s.Log() == "" && time.Since(began) < beginsWithin; time.Sleep(2 * time.Millisecond) {
+	for began := time.Now(); s.Ready == 0 && s.Log() == "" && !answers(s.RedirectAddr) && !answers(s.ControlAddr) && time.Since(began) < beginsWithin; {
 		select {
 		case <-s.done:
 			return
-		default:
+		case <-time.After(2 * time.Millisecond):
 		}
 	}
+}
+
+// answers reports whether somebody takes connections at an address.
+func answers(addr string) bool {
+	c, err := net.DialTimeout("tcp", addr, time.Second)
+	return err == nil && c.Close() == nil
 }
 
 // Stop ends the server in order (SIGTERM) and waits. Returns an error if it does not

@@ -113,7 +113,7 @@ func (c *Config) checkField(f *Field, refuse refuser) {
 func (f *Field) limit(s string) int64 {
 	v, err := parseValue(f.typ, s)
 	if err != nil {
-		panic("config: range of " + f.Key + ": " + err.Error())
+		panic(fmt.Errorf("config: range of %s: %w", f.Key, err))
 	}
 	n, _ := number(v)
 	return n

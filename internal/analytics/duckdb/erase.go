@@ -102,8 +102,11 @@ func (d *DB) Erase(ctx context.Context, e Erasure) (n int64, err error) {
 	if d.mirror != nil {
 		away = d.mirror.pass(ctx)
 	}
-	// The last for the files that an answer has kept until now.
-	if err := errors.Join(err, d.scrubFor(ctx, number), d.collectAll(ctx)); err != nil {
+	err = errors.Join(err, d.scrubFor(ctx, number))
+	if err == nil { // the files that an answer has kept until now
+		err = d.collectAll(ctx)
+	}
+	if err != nil {
 		return n, fmt.Errorf("erase: %w", errors.Join(err, away))
 	}
 	if away != nil {
