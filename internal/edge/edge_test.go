@@ -645,7 +645,12 @@ func TestShip(t *testing.T) {
 	if err := r.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // and the second time it knows
+	for round := range 3 { // and the second time it knows, also if the place is damaged
+		if round == 2 {
+			if err := write(o.Shipped, []byte("nowhere\n")); err != nil {
+				t.Fatal(err)
+			}
+		}
 		if shipper, err = NewShipper(o); err != nil {
 			t.Fatal(err)
 		}

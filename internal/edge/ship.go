@@ -3,7 +3,6 @@ package edge
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
@@ -76,8 +75,8 @@ func NewShipper(o ShipperOptions) (*Shipper, error) {
 	case err != nil:
 		return nil, err
 	default:
-		if s.kept, err = clicks.ParsePosition(strings.TrimSpace(string(b))); err != nil {
-			return nil, fmt.Errorf("%s: %w", o.Shipped, err)
+		if s.kept, err = clicks.ParsePosition(strings.TrimSpace(string(b))); err != nil { // it is written anew; nobody needs it while the receiver is there
+			o.Log.Warn("up to where clicks have arrived cannot be read, and counts as unknown", "file", o.Shipped, "error", err)
 		}
 	}
 	return s, nil
